@@ -1,0 +1,1 @@
+//! Types of the API: serde, schemars, CEL rules. No decisions.

@@ -1,0 +1,2 @@
+//! Arguments, logging, signals; dispatch to a subcommand.
+fn main() {}

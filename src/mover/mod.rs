@@ -1,0 +1,1 @@
+//! The mover: backup, restore, verification, capture, activation.

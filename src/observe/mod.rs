@@ -1,0 +1,1 @@
+//! I/O in: reads the cluster and the mail.

@@ -1,0 +1,1 @@
+//! Pure: what should be, from what was seen. No client, async, clock, randomness or environment.

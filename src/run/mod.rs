@@ -1,0 +1,1 @@
+//! Wiring: controllers, leader lease, health, metrics.

@@ -1,0 +1,1 @@
+//! The vault: its server and its client.

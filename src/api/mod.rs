@@ -1,1 +1,31 @@
-//! Types of the API: serde, schemars, CEL rules. No decisions.
+//! Types of the API (group `dataembassy.io`, version `v1alpha1`): serde, schemars, CEL rules. No decisions.
+
+pub mod conditions;
+pub mod data_embassy;
+pub mod duration;
+pub mod jurisdiction;
+pub mod recovery_point;
+pub mod site;
+
+pub use data_embassy::DataEmbassy;
+pub use recovery_point::RecoveryPoint;
+pub use site::Site;
+
+/// The API group of every kind of ours.
+pub const GROUP: &str = "dataembassy.io";
+/// The version written to the cluster.
+pub const VERSION: &str = "v1alpha1";
+/// Value of `app.kubernetes.io/managed-by` on every object that the operator owns.
+pub const MANAGED_BY: &str = "data-embassy";
+/// Label on a namespace that is fenced: no Pod but a mover may start there.
+pub const FENCED_LABEL: &str = "dataembassy.io/fenced";
+/// Label that names the `DataEmbassy` an object belongs to.
+pub const EMBASSY_LABEL: &str = "dataembassy.io/embassy";
+/// Label on mover Pods; the fence lets only these through.
+pub const MOVER_LABEL: &str = "dataembassy.io/mover";
+/// Annotation with the replicas that a workload had before it was fenced.
+pub const FORMER_REPLICAS: &str = "dataembassy.io/former-replicas";
+/// Annotation with `spec.suspend` that a `CronJob` had before it was fenced.
+pub const FORMER_SUSPEND: &str = "dataembassy.io/former-suspend";
+/// Annotation by which a person fences this site (`true`) or asks to lift the fence (`lift`).
+pub const FENCE_ANNOTATION: &str = "dataembassy.io/fence";

@@ -1,0 +1,440 @@
+//! `DataEmbassy`: what to protect, where, and how.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyIngressRule},
+    apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, Time},
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::jurisdiction::Jurisdiction;
+
+/// What people ask for. The same manifest is applied, or arrives as a mandate, at every site.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "dataembassy.io",
+    version = "v1alpha1",
+    kind = "DataEmbassy",
+    plural = "dataembassies",
+    namespaced,
+    shortname = "de",
+    category = "dataembassy",
+    status = "DataEmbassyStatus",
+    doc = "Keeps the registers of this namespace recoverable, and runnable, at an embassy abroad.",
+    validation = Rule::new("size(self.metadata.name) <= 52 && !self.metadata.name.contains('.')").message("metadata.name must be at most 52 characters without dots: Jobs and repositories are named after it"),
+    printcolumn(name = "Role", type_ = "string", json_path = ".status.role"),
+    printcolumn(name = "Active at", type_ = "string", json_path = ".status.activeSite"),
+    printcolumn(name = "Last copy", type_ = "date", json_path = ".status.lastRecoveryPoint.time"),
+    printcolumn(name = "Verified", type_ = "date", json_path = ".status.lastVerified.time"),
+    printcolumn(name = "Protected", type_ = "string", json_path = ".status.conditions[?(@.type==\"Protected\")].status"),
+    printcolumn(name = "Promotable", type_ = "string", json_path = ".status.conditions[?(@.type==\"Promotable\")].status"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].message"),
+    printcolumn(name = "Epoch", type_ = "string", json_path = ".status.epoch", priority = 1),
+    printcolumn(name = "Ticket", type_ = "string", json_path = ".status.ticket", priority = 1)
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = ("!(self.home in self.embassies)", "spec.embassies must not name spec.home: an embassy is a site other than home"),
+    validation = ("self.home == oldSelf.home", "spec.home cannot change: to move the register use a Failover; to make another site home, create a new DataEmbassy"),
+    validation = ("oldSelf.embassies.all(e, e in self.embassies) || self.suspend", "spec.embassies loses a site: set spec.suspend: true in the same change, so that nothing is copied or switched while sites differ")
+)]
+pub struct DataEmbassySpec {
+    /// The `Site` where the register lives by default.
+    #[schemars(length(min = 1, max = 40))]
+    #[x_kube(validation = ("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", "spec.home must be the plain name of a Site (a-z, 0-9, '-'), without a namespace or cluster before it"))]
+    pub home: String,
+    /// The `Site`s abroad, in order of preference; the first is the failover target.
+    #[schemars(length(min = 1, max = 4))]
+    #[x_kube(
+        validation = ("self.all(e, self.exists_one(f, f == e))", "spec.embassies names a site twice; remove one"),
+        validation = ("self.all(e, size(e) <= 40 && e.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$'))", "spec.embassies must be plain names of Sites (a-z, 0-9, '-')")
+    )]
+    pub embassies: Vec<String>,
+    /// What of this namespace is protected; by default all volumes and all objects it needs.
+    #[serde(default)]
+    pub protect: Protect,
+    /// How copies are made.
+    pub replication: Replication,
+    /// What the embassy keeps ready.
+    #[serde(default)]
+    pub standby: Standby,
+    /// Who holds the repository keys.
+    #[serde(default)]
+    pub keys: Keys,
+    /// How storage is named at the other sites.
+    #[serde(default)]
+    pub storage: Storage,
+    /// Network policies of the namespace, the same at every site.
+    #[serde(default)]
+    pub network: Network,
+    /// How the active role moves.
+    #[serde(default)]
+    pub failover: FailoverPolicy,
+    /// Where the data may lie.
+    pub residency: Residency,
+    /// What happens to data when this object is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+    /// Stops copying, restoring and switching; what runs goes on running.
+    #[serde(default)]
+    pub suspend: bool,
+}
+
+/// What is protected.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Protect {
+    /// Which PersistentVolumeClaims.
+    #[serde(default)]
+    pub volumes: ProtectVolumes,
+    /// Which objects.
+    #[serde(default)]
+    pub objects: ProtectObjects,
+}
+
+/// Which claims are protected.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+#[serde(deny_unknown_fields)]
+pub struct ProtectVolumes {
+    /// Labels of the claims; empty means every claim of the namespace.
+    #[serde(default)]
+    pub selector: LabelSelector,
+}
+
+/// Which objects are left out of the capture.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(deny_unknown_fields)]
+pub struct ProtectObjects {
+    /// Kinds that are not captured, beside the derived ones that never are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub exclude: Vec<ExcludedKind>,
+}
+
+/// A kind to leave out.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ExcludedKind {
+    /// API group; empty for the core group.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 253))]
+    pub group: String,
+    /// Kind, such as `ConfigMap`.
+    #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = ("self.matches('^[A-Z][A-Za-z0-9]*$')", "protect.objects.exclude[].kind must be a kind in the singular as manifests write it, such as ConfigMap"))]
+    pub kind: String,
+}
+
+/// How copies are made.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Replication {
+    /// Most data that may be lost, as time: `15m`. The schedule follows from it.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(
+        validation = ("self.matches('^[1-9][0-9]{0,5}[smhd]$')", "replication.rpo must be a whole number above zero and one unit of s, m, h or d, such as 15m"),
+        validation = ("!self.matches('^[1-9][0-9]{0,5}[smhd]$') || (int(self.substring(0, size(self) - 1)) * (self.endsWith('s') ? 1 : self.endsWith('m') ? 60 : self.endsWith('h') ? 3600 : 86400) >= 30)", "replication.rpo must be at least 30s: a recovery point is a verified copy of the whole namespace; for less, replicate inside the database as well"),
+        validation = ("!self.matches('^[1-9][0-9]{0,5}[smhd]$') || (int(self.substring(0, size(self) - 1)) * (self.endsWith('s') ? 1 : self.endsWith('m') ? 60 : self.endsWith('h') ? 3600 : 86400) <= 604800)", "replication.rpo must be at most 7d: a register whose copy may be older is not protected")
+    )]
+    pub rpo: String,
+    /// Which engine copies; exactly one.
+    pub driver: Driver,
+    /// How many recovery points are kept as objects in the clusters; the vault keeps all.
+    #[serde(default)]
+    pub retention: Retention,
+}
+
+/// The copying engine: exactly one member is set.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("has(self.builtin)", "replication.driver needs exactly one engine; write 'driver: {builtin: {copyMethod: Direct}}'"))]
+pub struct Driver {
+    /// The operator's own mover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<Builtin>,
+}
+
+/// The operator's own mover.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Builtin {
+    /// Where the bytes are read from.
+    pub copy_method: CopyMethod,
+}
+
+/// Where the mover reads the bytes from.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyMethod {
+    /// From the volume in use; the recovery point is marked `Fuzzy` unless the writers had stopped.
+    Direct,
+}
+
+/// How many recovery points stay as objects in the cluster.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("self.keepLast >= oldSelf.keepLast && self.daily >= oldSelf.daily && self.weekly >= oldSelf.weekly", "replication.retention can only grow: a smaller one would drop recovery points that somebody may count on; create a new DataEmbassy for a shorter history"))]
+pub struct Retention {
+    /// The newest ones.
+    #[serde(default = "Retention::default_keep_last")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep_last: i64,
+    /// The newest of each of so many days.
+    #[serde(default = "Retention::default_daily")]
+    #[schemars(range(min = 0, max = 366))]
+    pub daily: i64,
+    /// The newest of each of so many weeks.
+    #[serde(default = "Retention::default_weekly")]
+    #[schemars(range(min = 0, max = 520))]
+    pub weekly: i64,
+}
+
+impl Retention {
+    const fn default_keep_last() -> i64 {
+        24
+    }
+
+    const fn default_daily() -> i64 {
+        14
+    }
+
+    const fn default_weekly() -> i64 {
+        8
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            keep_last: Self::default_keep_last(),
+            daily: Self::default_daily(),
+            weekly: Self::default_weekly(),
+        }
+    }
+}
+
+/// What the embassy keeps ready.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standby {
+    /// Standby volumes in plain form, kept at the newest recovery point.
+    #[default]
+    Warm,
+}
+
+/// Who holds the repository keys.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Keys {
+    /// Where a key lies besides at the site that made it.
+    #[serde(default)]
+    pub custody: Custody,
+}
+
+/// Where repository keys lie besides at the site that made them.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Custody {
+    /// At the embassy as well, so that it can take over without asking home.
+    #[default]
+    Embassy,
+}
+
+/// How storage is named at the other sites.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// Storage class at home to storage class at the embassy; a class that is not named keeps its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 64))]
+    pub classes: BTreeMap<String, String>,
+}
+
+/// Network policies of the protected namespace.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// Default deny both ways, but for the namespace itself, DNS and the mover's way to the vault.
+    #[serde(default = "Network::default_isolate")]
+    pub isolate: bool,
+    /// Further ingress rules, as in a networking.k8s.io/v1 NetworkPolicy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub ingress: Vec<NetworkPolicyIngressRule>,
+    /// Further egress rules, as in a networking.k8s.io/v1 NetworkPolicy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub egress: Vec<NetworkPolicyEgressRule>,
+}
+
+impl Network {
+    const fn default_isolate() -> bool {
+        true
+    }
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { isolate: Self::default_isolate(), ingress: vec![], egress: vec![] }
+    }
+}
+
+/// How the active role moves.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct FailoverPolicy {
+    /// Who decides.
+    #[serde(default)]
+    pub mode: FailoverMode,
+    /// A forced failover that would lose more than this needs the order to say so.
+    #[serde(default = "FailoverPolicy::default_max_data_loss")]
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(validation = ("self.matches('^[1-9][0-9]{0,5}[smhd]$')", "failover.maxDataLoss must be a whole number above zero and one unit of s, m, h or d, such as 1h"))]
+    pub max_data_loss: String,
+    /// Who starts the workload after a takeover.
+    #[serde(default)]
+    pub activation: Activation,
+    /// The epoch whose diverged bytes may be discarded; without it they are kept and the site stays `Diverged`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approve_discard: Option<ApproveDiscard>,
+}
+
+impl FailoverPolicy {
+    fn default_max_data_loss() -> String {
+        "1h".to_owned()
+    }
+}
+
+impl Default for FailoverPolicy {
+    fn default() -> Self {
+        Self {
+            mode: FailoverMode::default(),
+            max_data_loss: Self::default_max_data_loss(),
+            activation: Activation::default(),
+            approve_discard: None,
+        }
+    }
+}
+
+/// Who decides on a failover.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FailoverMode {
+    /// A person, by a `Failover`.
+    #[default]
+    Manual,
+}
+
+/// Who starts the workload after a takeover.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Activation {
+    /// The operator starts what was captured.
+    #[default]
+    Captured,
+    /// Somebody else, such as a GitOps tool; the operator only lifts the fence.
+    External,
+}
+
+/// An epoch, named by a person who has seen what would be lost.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ApproveDiscard {
+    /// Number of the epoch.
+    #[schemars(range(min = 1))]
+    pub number: i64,
+    /// Site of the epoch.
+    #[schemars(length(min = 1, max = 40))]
+    pub site: String,
+}
+
+/// Where the data may lie.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Residency {
+    /// Jurisdictions; the one of every site, home included, must be among them.
+    #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = ("self.all(j, self.exists_one(k, k == j))", "residency.allow names a jurisdiction twice; remove one"))]
+    pub allow: Vec<Jurisdiction>,
+}
+
+/// What happens to data when the `DataEmbassy` is deleted.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum DeletionPolicy {
+    /// Volumes, recovery points and the failover record stay.
+    #[default]
+    Retain,
+}
+
+/// What the operator of this site saw.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Default)]
+#[serde(rename_all = "camelCase")]
+pub struct DataEmbassyStatus {
+    /// Generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// Role of this site; `Fenced` also where it is only held.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// The site that runs the register, as far as is known here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_site: Option<String>,
+    /// Epoch of this site's record, such as `2/luxembourg`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+    /// What the operator is doing now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<String>,
+    /// Details of the phase, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub progression: Option<String>,
+    /// What a forced order to this site must name as `ticket`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ticket: Option<String>,
+    /// The newest committed copy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_recovery_point: Option<PointStatus>,
+    /// The newest copy that was read back abroad and found whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_verified: Option<PointStatus>,
+    /// Each site, as its last signed report says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub sites: Vec<SiteReport>,
+    /// See `ConditionType`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A recovery point, in short.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+pub struct PointStatus {
+    /// Epoch it was written in.
+    pub epoch: String,
+    /// Position within the epoch.
+    pub sequence: i64,
+    /// When the copy was begun.
+    pub time: Time,
+}
+
+/// A site, as its last signed report says.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SiteReport {
+    /// Name of the `Site`.
+    pub name: String,
+    /// Its role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// Its epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<String>,
+    /// Revision of its record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<i64>,
+    /// Whether its last report is recent.
+    pub reachable: bool,
+    /// Recovery point that its volumes hold.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data_point: Option<String>,
+}

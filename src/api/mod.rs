@@ -2,6 +2,7 @@
 
 pub mod conditions;
 pub mod data_embassy;
+pub mod definitions;
 pub mod duration;
 pub mod jurisdiction;
 pub mod recovery_point;

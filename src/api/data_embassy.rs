@@ -47,8 +47,8 @@ pub struct DataEmbassySpec {
     #[schemars(length(min = 1, max = 40))]
     #[x_kube(validation = ("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", "spec.home must be the plain name of a Site (a-z, 0-9, '-'), without a namespace or cluster before it"))]
     pub home: String,
-    /// The `Site`s abroad, in order of preference; the first is the failover target.
-    #[schemars(length(min = 1, max = 4))]
+    /// The `Site` abroad. A list, since more than one is to come; today exactly one acts.
+    #[schemars(length(min = 1, max = 1))]
     #[x_kube(
         validation = ("self.all(e, self.exists_one(f, f == e))", "spec.embassies names a site twice; remove one"),
         validation = ("self.all(e, size(e) <= 40 && e.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$'))", "spec.embassies must be plain names of Sites (a-z, 0-9, '-')")

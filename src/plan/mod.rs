@@ -1,1 +1,3 @@
 //! Pure: what should be, from what was seen. No client, async, clock, randomness or environment.
+
+pub mod desired;

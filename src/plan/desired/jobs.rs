@@ -1,0 +1,283 @@
+//! Mover Jobs: short-lived Pods that read or write the protected volumes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::{
+        batch::v1::{Job, JobSpec},
+        core::v1::{
+            Affinity, Capabilities, Container, EmptyDirVolumeSource, NodeAffinity, NodeSelector, NodeSelectorRequirement,
+            NodeSelectorTerm, PersistentVolumeClaimVolumeSource, PodSpec, PodTemplateSpec, ResourceRequirements,
+            SeccompProfile, SecretVolumeSource, SecurityContext, Volume, VolumeMount,
+        },
+    },
+    apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
+};
+
+use super::{Owner, rbac};
+use crate::api::MOVER_LABEL;
+
+/// Where the protected claims are mounted, one folder each.
+pub const VOLUMES_ROOT: &str = "/volumes";
+/// Where the mover finds its key and certificates.
+pub const CREDENTIALS: &str = "/etc/data-embassy/mover";
+/// Scratch space: captured objects and the repository's index cache.
+pub const SCRATCH: &str = "/work";
+
+/// What a mover Pod is to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Capture the objects and copy the volumes into the vault.
+    Backup,
+    /// Bring the volumes to a recovery point.
+    Restore,
+    /// Apply the captured objects of a recovery point.
+    Activate,
+}
+
+impl Verb {
+    /// The subcommand of `data-embassy mover`, also part of the Job's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+            Self::Activate => "activate",
+        }
+    }
+
+    const fn writes_volumes(self) -> bool {
+        matches!(self, Self::Restore)
+    }
+
+    const fn mounts_volumes(self) -> bool {
+        !matches!(self, Self::Activate)
+    }
+
+    const fn talks_to_api_server(self) -> bool {
+        !matches!(self, Self::Restore)
+    }
+}
+
+/// What decides a mover Job.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoverIntent<'a> {
+    /// For whom.
+    pub owner: &'a Owner,
+    /// What it does.
+    pub verb: Verb,
+    /// What makes the Job's name unique: epoch and sequence, such as `1-tallinn-42`.
+    pub id: &'a str,
+    /// Further arguments of the subcommand.
+    pub arguments: &'a [String],
+    /// Image of the operator itself.
+    pub image: &'a str,
+    /// Protected claims.
+    pub claims: &'a [String],
+    /// Node where the claims are in use: a `ReadWriteOnce` volume can be mounted there only.
+    pub node: Option<&'a str>,
+}
+
+/// Name of the Job and of its Secret.
+#[must_use]
+pub fn name(owner: &Owner, verb: Verb, id: &str) -> String {
+    format!("{}-{}-{id}", owner.name, verb.as_str())
+}
+
+/// The Job. It is never retried by itself: the operator reads why it failed and decides.
+#[must_use]
+pub fn mover(intent: &MoverIntent) -> Job {
+    let mut labels = intent.owner.labels();
+    labels.insert(MOVER_LABEL.to_owned(), intent.owner.name.clone());
+    let name = name(intent.owner, intent.verb, intent.id);
+    Job {
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            namespace: Some(intent.owner.namespace.clone()),
+            labels: Some(labels.clone()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(JobSpec {
+            backoff_limit: Some(0),
+            // A safety net only: the operator removes a Job as soon as its outcome is recorded.
+            ttl_seconds_after_finished: Some(86_400),
+            template: PodTemplateSpec {
+                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                spec: Some(pod(intent, &name)),
+            },
+            ..JobSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn pod(intent: &MoverIntent, secret: &str) -> PodSpec {
+    let (mut volumes, mut mounts) = (vec![], vec![]);
+    if intent.verb.mounts_volumes() {
+        for (index, claim) in intent.claims.iter().enumerate() {
+            let volume = format!("claim-{index}");
+            mounts.push(mount(&volume, &format!("{VOLUMES_ROOT}/{claim}"), !intent.verb.writes_volumes()));
+            volumes.push(Volume {
+                name: volume,
+                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                    claim_name: claim.clone(),
+                    read_only: None,
+                }),
+                ..Volume::default()
+            });
+        }
+    }
+    mounts.push(mount("credentials", CREDENTIALS, true));
+    volumes.push(Volume {
+        name: "credentials".to_owned(),
+        secret: Some(SecretVolumeSource {
+            secret_name: Some(secret.to_owned()),
+            default_mode: Some(0o400),
+            ..SecretVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    mounts.push(mount("scratch", SCRATCH, false));
+    volumes.push(Volume {
+        name: "scratch".to_owned(),
+        empty_dir: Some(EmptyDirVolumeSource::default()),
+        ..Volume::default()
+    });
+    PodSpec {
+        service_account_name: Some(rbac::service_account_name(intent.owner)),
+        automount_service_account_token: Some(intent.verb.talks_to_api_server()),
+        restart_policy: Some("Never".to_owned()),
+        termination_grace_period_seconds: Some(5),
+        enable_service_links: Some(false),
+        affinity: intent.node.map(on_node),
+        containers: vec![container(intent, mounts)],
+        volumes: Some(volumes),
+        ..PodSpec::default()
+    }
+}
+
+fn container(intent: &MoverIntent, mounts: Vec<VolumeMount>) -> Container {
+    let mut arguments = vec!["mover".to_owned(), intent.verb.as_str().to_owned()];
+    arguments.extend_from_slice(intent.arguments);
+    Container {
+        name: "mover".to_owned(),
+        image: Some(intent.image.to_owned()),
+        args: Some(arguments),
+        volume_mounts: Some(mounts),
+        resources: Some(ResourceRequirements {
+            requests: Some(quantities(&[("cpu", "50m"), ("memory", "128Mi")])),
+            limits: Some(quantities(&[("memory", "768Mi")])),
+            claims: None,
+        }),
+        security_context: Some(security(intent.verb)),
+        termination_message_policy: Some("File".to_owned()),
+        ..Container::default()
+    }
+}
+
+/// Root with just the capabilities that copying other people's files needs; none for the activation.
+fn security(verb: Verb) -> SecurityContext {
+    let capabilities: &[&str] = match verb {
+        Verb::Backup => &["DAC_READ_SEARCH"],
+        Verb::Restore => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
+        Verb::Activate => &[],
+    };
+    SecurityContext {
+        run_as_user: Some(0),
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".to_owned()]),
+            add: Some(capabilities.iter().map(ToString::to_string).collect()),
+        }),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..SecurityContext::default()
+    }
+}
+
+fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+    VolumeMount {
+        name: name.to_owned(),
+        mount_path: path.to_owned(),
+        read_only: Some(read_only),
+        ..VolumeMount::default()
+    }
+}
+
+fn on_node(node: &str) -> Affinity {
+    let term = NodeSelectorTerm {
+        match_fields: Some(vec![NodeSelectorRequirement {
+            key: "metadata.name".to_owned(),
+            operator: "In".to_owned(),
+            values: Some(vec![node.to_owned()]),
+        }]),
+        match_expressions: None,
+    };
+    Affinity {
+        node_affinity: Some(NodeAffinity {
+            required_during_scheduling_ignored_during_execution: Some(NodeSelector {
+                node_selector_terms: vec![term],
+            }),
+            preferred_during_scheduling_ignored_during_execution: None,
+        }),
+        ..Affinity::default()
+    }
+}
+
+fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), Quantity((*value).to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn job(verb: Verb) -> PodSpec {
+        let owner = Owner { namespace: "registers".to_owned(), name: "land".to_owned() };
+        let claims = ["data".to_owned(), "archive".to_owned()];
+        let intent = MoverIntent {
+            owner: &owner,
+            verb,
+            id: "1-tallinn-7",
+            arguments: &["--epoch=1-tallinn".to_owned()],
+            image: "data-embassy:dev",
+            claims: &claims,
+            node: Some("node-a"),
+        };
+        let made = mover(&intent);
+        assert_eq!(made.metadata.name.as_deref().unwrap(), format!("land-{}-1-tallinn-7", verb.as_str()));
+        made.spec.unwrap().template.spec.unwrap()
+    }
+
+    fn mounts(pod: &PodSpec) -> Vec<(String, bool)> {
+        let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
+        mounts.iter().map(|m| (m.mount_path.clone(), m.read_only == Some(true))).collect()
+    }
+
+    #[test]
+    fn a_backup_cannot_write_the_volumes() {
+        let made = mounts(&job(Verb::Backup));
+        assert!(made.contains(&("/volumes/data".to_owned(), true)));
+        assert!(made.contains(&("/volumes/archive".to_owned(), true)));
+    }
+
+    #[test]
+    fn a_restore_has_no_token_and_writes_only_volumes_and_scratch() {
+        let pod = job(Verb::Restore);
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        let writable: Vec<_> = mounts(&pod).into_iter().filter(|(_, read_only)| !read_only).collect();
+        assert_eq!(writable.len(), 3, "{writable:?}");
+    }
+
+    #[test]
+    fn an_activation_sees_no_volume() {
+        assert!(mounts(&job(Verb::Activate)).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
+    }
+
+    #[test]
+    fn a_mover_runs_where_the_volume_is_in_use() {
+        let affinity = job(Verb::Backup).affinity.unwrap().node_affinity.unwrap();
+        let terms = affinity.required_during_scheduling_ignored_during_execution.unwrap().node_selector_terms;
+        assert_eq!(terms[0].match_fields.as_ref().unwrap()[0].values.as_ref().unwrap(), &["node-a"]);
+    }
+}

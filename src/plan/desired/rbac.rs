@@ -1,0 +1,64 @@
+//! The mover's identity in a protected namespace: a ServiceAccount, bound there only, to roles that the chart ships.
+
+use k8s_openapi::api::{
+    core::v1::ServiceAccount,
+    rbac::v1::{RoleBinding, RoleRef, Subject},
+};
+
+use super::Owner;
+
+/// ClusterRole with the right to read every object of a namespace, for the capture.
+pub const CAPTURE_ROLE: &str = "data-embassy-mover-capture";
+/// ClusterRole with the right to write every object of a namespace, for the activation.
+pub const ACTIVATE_ROLE: &str = "data-embassy-mover-activate";
+
+/// Name of the mover's ServiceAccount; the fence lets only Pods with it through.
+#[must_use]
+pub fn service_account_name(owner: &Owner) -> String {
+    format!("{}-mover", owner.name)
+}
+
+/// The ServiceAccount; Pods ask for its token only where they talk to the API server.
+#[must_use]
+pub fn service_account(owner: &Owner) -> ServiceAccount {
+    ServiceAccount {
+        metadata: owner.metadata("mover"),
+        automount_service_account_token: Some(false),
+        ..ServiceAccount::default()
+    }
+}
+
+/// Binds the mover to a ClusterRole within the namespace.
+#[must_use]
+pub fn binding(owner: &Owner, role: &str) -> RoleBinding {
+    let suffix = role.trim_start_matches("data-embassy-");
+    RoleBinding {
+        metadata: owner.metadata(suffix),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: "ClusterRole".to_owned(),
+            name: role.to_owned(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: service_account_name(owner),
+            namespace: Some(owner.namespace.clone()),
+            api_group: None,
+        }]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mover_is_bound_in_its_own_namespace_only() {
+        let owner = Owner { namespace: "registers".to_owned(), name: "land".to_owned() };
+        let made = binding(&owner, CAPTURE_ROLE);
+        assert_eq!(made.metadata.name.as_deref(), Some("land-mover-capture"));
+        assert_eq!(made.metadata.namespace.as_deref(), Some("registers"));
+        let subject = &made.subjects.unwrap()[0];
+        assert_eq!((subject.name.as_str(), subject.namespace.as_deref()), ("land-mover", Some("registers")));
+    }
+}

@@ -1,3 +1,5 @@
 //! Pure: what should be, from what was seen. No client, async, clock, randomness or environment.
 
 pub mod desired;
+pub mod intent;
+pub mod schedule;

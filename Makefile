@@ -1,21 +1,29 @@
-# make demo  - two real clusters, a register, its home lost, the embassy serving: all set-up included
 # make test  - every test, all set-up included
 # make unit  - the tests that need no cluster
-# make lint  - formatting, clippy, licences, generated files
+# make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: test unit lint generate setup help
+.PHONY: help setup test unit admission lint generate
+
+# Suites that need no cluster.
+UNIT := --lib --bins --test definitions --test layers
+TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
-	@sed -n '1,5s/^# //p' Makefile
+	@sed -n '1,3s/^# //p' Makefile
 
 setup:
 	@scripts/setup
 
-test: unit
+test: unit admission
 
 unit: setup
-	@scripts/step "unit, schema and property tests" cargo test --locked
+	@scripts/step "unit, schema and property tests" cargo test --locked $(UNIT)
+
+# A real API server: examples accepted, bad manifests refused.
+admission: setup
+	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes
+	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "admission tests" cargo test --locked --test admission -- --nocapture
 
 lint: setup
 	@scripts/step "formatting" cargo fmt --check

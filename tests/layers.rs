@@ -17,8 +17,17 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 
 /// What `api` and `plan` must not name, since they are pure.
 const IMPURE: [&str; 11] = [
-    "tokio", "Client", "async fn", "SystemTime", "Instant::now", "Timestamp::now", "std::env", "std::fs", "std::net::Tcp",
-    "getrandom", "reqwest",
+    "tokio",
+    "Client",
+    "async fn",
+    "SystemTime",
+    "Instant::now",
+    "Timestamp::now",
+    "std::env",
+    "std::fs",
+    "std::net::Tcp",
+    "getrandom",
+    "reqwest",
 ];
 
 fn sources(folder: &Path) -> Vec<(String, String)> {
@@ -70,7 +79,9 @@ fn api_and_plan_are_pure() {
     for layer in ["api", "plan"] {
         for (file, text) in sources(&root.join(layer)) {
             for line in code(&text) {
-                wrong.extend(IMPURE.iter().filter(|w| line.contains(**w)).map(|w| format!("{file}: {w}: {line}")));
+                wrong.extend(
+                    IMPURE.iter().filter(|w| line.contains(**w)).map(|w| format!("{file}: {w}: {line}")),
+                );
             }
         }
     }

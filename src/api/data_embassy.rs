@@ -48,10 +48,9 @@ pub struct DataEmbassySpec {
     #[x_kube(validation = ("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", "spec.home must be the plain name of a Site (a-z, 0-9, '-'), without a namespace or cluster before it"))]
     pub home: String,
     /// The `Site` abroad. A list, since more than one is to come; today exactly one acts.
-    #[schemars(length(min = 1, max = 1))]
+    #[schemars(length(min = 1, max = 1), inner(length(min = 1, max = 40)), extend("x-kubernetes-list-type" = "set"))]
     #[x_kube(
-        validation = ("self.all(e, self.exists_one(f, f == e))", "spec.embassies names a site twice; remove one"),
-        validation = ("self.all(e, size(e) <= 40 && e.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$'))", "spec.embassies must be plain names of Sites (a-z, 0-9, '-')")
+        validation = ("self.all(e, e.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$'))", "spec.embassies must be plain names of Sites (a-z, 0-9, '-')")
     )]
     pub embassies: Vec<String>,
     /// What of this namespace is protected; by default all volumes and all objects it needs.
@@ -352,8 +351,7 @@ pub struct ApproveDiscard {
 #[serde(deny_unknown_fields)]
 pub struct Residency {
     /// Jurisdictions; the one of every site, home included, must be among them.
-    #[schemars(length(min = 1, max = 32))]
-    #[x_kube(validation = ("self.all(j, self.exists_one(k, k == j))", "residency.allow names a jurisdiction twice; remove one"))]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-list-type" = "set"))]
     pub allow: Vec<Jurisdiction>,
 }
 

@@ -1,6 +1,9 @@
 //! `Site`: one place where a register may live, the local one included.
 
-use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::{Condition, Time}};
+use k8s_openapi::apimachinery::pkg::{
+    api::resource::Quantity,
+    apis::meta::v1::{Condition, Time},
+};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -82,14 +85,13 @@ pub struct SecretReference {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Hosting {
     /// Namespaces the peer may have here; they are made if missing.
-    #[schemars(length(min = 1, max = 64))]
-    #[x_kube(validation = ("self.all(n, size(n) <= 63 && n.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))", "hosting.namespaces must be names of namespaces; write each one out, patterns are not taken"))]
+    #[schemars(length(min = 1, max = 64), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    #[x_kube(validation = ("self.all(n, n.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))", "hosting.namespaces must be names of namespaces; write each one out, patterns are not taken"))]
     #[x_kube(validation = ("self.all(n, !n.startsWith('kube-'))", "hosting.namespaces must not name a kube- namespace: it belongs to the cluster itself"))]
-    #[x_kube(validation = ("self.all(n, self.exists_one(m, m == n))", "hosting.namespaces names a namespace twice; remove one"))]
     pub namespaces: Vec<String>,
     /// Storage classes the peer may use here; empty means any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 64))]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
     pub storage_classes: Vec<String>,
     /// Bytes that each of the peer's embassies may take in the vault here.
     pub quota: Quantity,

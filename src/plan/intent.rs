@@ -13,7 +13,8 @@ pub const INTENT_ANNOTATION: &str = "dataembassy.io/intent";
 pub fn stamp(object: &mut Value) {
     let hash = hash(object);
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
+        let annotations =
+            metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
         annotations[INTENT_ANNOTATION] = Value::String(hash);
     }
 }

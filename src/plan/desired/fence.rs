@@ -69,7 +69,10 @@ pub fn stop(workloads: &[Workload]) -> Vec<WorkloadPatch> {
 /// Patches that give each stopped workload its former value back, once.
 #[must_use]
 pub fn resume(workloads: &[Workload]) -> Vec<WorkloadPatch> {
-    workloads.iter().filter_map(|workload| workload.former.map(|former| patch(workload, former, None))).collect()
+    workloads
+        .iter()
+        .filter_map(|workload| workload.former.map(|former| patch(workload, former, None)))
+        .collect()
 }
 
 fn patch(workload: &Workload, replicas: i32, former: Option<i32>) -> WorkloadPatch {

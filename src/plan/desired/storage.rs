@@ -135,7 +135,11 @@ mod tests {
         }
     }
 
-    fn plan(size: &str, existing: Option<&str>, hosted: &[&str]) -> Result<Vec<PersistentVolumeClaim>, StorageError> {
+    fn plan(
+        size: &str,
+        existing: Option<&str>,
+        hosted: &[&str],
+    ) -> Result<Vec<PersistentVolumeClaim>, StorageError> {
         let owner = Owner { namespace: "registers".to_owned(), name: "land".to_owned() };
         let storage = Storage { classes: BTreeMap::from([("fast-ssd".to_owned(), "local-path".to_owned())]) };
         let existing = existing.map(|s| ("data".to_owned(), Quantity(s.to_owned()))).into_iter().collect();

@@ -49,7 +49,7 @@ fn is_empty(value: &Value) -> bool {
     }
 }
 
-/// SHA-256 of the JSON text; serde_json writes maps in the order of their keys.
+/// First half of the SHA-256 of the JSON text; `serde_json` writes maps in the order of their keys.
 fn hash(object: &Value) -> String {
     hex::encode(&Sha256::digest(object.to_string().as_bytes())[..16])
 }

@@ -66,8 +66,8 @@ fn policy(owner: &Owner, suffix: &str, spec: NetworkPolicySpec) -> NetworkPolicy
     NetworkPolicy { metadata: owner.metadata(suffix), spec: Some(spec) }
 }
 
-fn both_ways() -> Option<Vec<String>> {
-    Some(vec!["Ingress".to_owned(), "Egress".to_owned()])
+fn both_ways() -> Vec<String> {
+    vec!["Ingress".to_owned(), "Egress".to_owned()]
 }
 
 /// Selects every Pod of the namespace and allows nothing.
@@ -77,7 +77,7 @@ fn deny_all(owner: &Owner) -> NetworkPolicy {
         "deny-all",
         NetworkPolicySpec {
             pod_selector: Some(LabelSelector::default()),
-            policy_types: both_ways(),
+            policy_types: Some(both_ways()),
             ..NetworkPolicySpec::default()
         },
     )
@@ -91,7 +91,7 @@ fn needed(owner: &Owner) -> NetworkPolicy {
         "needed",
         NetworkPolicySpec {
             pod_selector: Some(LabelSelector::default()),
-            policy_types: both_ways(),
+            policy_types: Some(both_ways()),
             ingress: Some(vec![NetworkPolicyIngressRule { from: Some(itself()), ports: None }]),
             egress: Some(vec![NetworkPolicyEgressRule { to: Some(itself()), ports: None }, dns()]),
         },

@@ -1,5 +1,7 @@
 //! A real API server takes every example and refuses every bad manifest with the sentence that helps.
 
+#![cfg(test)]
+
 mod support;
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
@@ -13,7 +15,8 @@ use support::api_server::ApiServer;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Case {
-    case: String,
+    #[serde(rename = "case")]
+    title: String,
     from: String,
     set: BTreeMap<String, Value>,
     #[serde(default)]
@@ -97,7 +100,7 @@ async fn prepare() -> ApiServer {
             &name,
             kube::runtime::conditions::is_crd_established(),
         );
-        tokio::time::timeout(Duration::from_secs(60), established).await.unwrap().unwrap();
+        tokio::time::timeout(Duration::from_mins(1), established).await.unwrap().unwrap();
     }
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(server.client.clone());
     for name in ["land-register", "population-register"] {
@@ -136,9 +139,9 @@ async fn examples_are_accepted_and_bad_manifests_refused_with_the_sentence() {
             }
         };
         match answer {
-            Ok(_) => wrong.push(format!("{}: was accepted", case.case)),
+            Ok(_) => wrong.push(format!("{}: was accepted", case.title)),
             Err(message) if !message.contains(&case.says) => {
-                wrong.push(format!("{}: says\n    {message}\n  instead of\n    {}", case.case, case.says));
+                wrong.push(format!("{}: says\n    {message}\n  instead of\n    {}", case.title, case.says));
             }
             Err(_) => {}
         }

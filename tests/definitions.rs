@@ -1,5 +1,7 @@
 //! The committed CustomResourceDefinitions are what the code generates.
 
+#![cfg(test)]
+
 use std::{fs, path::Path};
 
 use data_embassy::api::definitions;

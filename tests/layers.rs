@@ -1,5 +1,7 @@
 //! The direction of the layers: `api ← plan ← {observe, act} ← run ← main`; `vault`, `mover`, `trust` stand beside them.
 
+#![cfg(test)]
+
 use std::{fs, path::Path};
 
 /// Each layer and the modules of this crate that it may use.

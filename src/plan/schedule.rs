@@ -74,7 +74,7 @@ fn week(cut: Timestamp) -> Date {
 mod tests {
     use super::*;
 
-    const HOUR: Duration = Duration::from_secs(3_600);
+    const HOUR: Duration = Duration::from_hours(1);
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::from_second(seconds).unwrap()
@@ -93,7 +93,7 @@ mod tests {
     fn a_copy_is_due_at_once_without_a_last_one_or_after_a_clock_set_back() {
         assert_eq!(due_in(None, at(1_000), HOUR), Duration::ZERO);
         assert_eq!(due_in(Some(at(2_000)), at(1_000), HOUR), Duration::ZERO);
-        assert_eq!(due_in(Some(at(1_000)), at(1_600), HOUR), Duration::from_secs(3_000));
+        assert_eq!(due_in(Some(at(1_000)), at(1_600), HOUR), Duration::from_mins(50));
         assert_eq!(due_in(Some(at(1_000)), at(9_000), HOUR), Duration::ZERO);
     }
 

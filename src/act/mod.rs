@@ -1,1 +1,3 @@
 //! I/O out: applies, prunes, reports.
+
+pub mod apply;

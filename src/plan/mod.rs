@@ -2,4 +2,5 @@
 
 pub mod desired;
 pub mod intent;
+pub mod lease;
 pub mod schedule;

@@ -1,1 +1,3 @@
 //! Wiring: controllers, leader lease, health, metrics.
+
+pub mod lease;

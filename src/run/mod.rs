@@ -1,3 +1,5 @@
 //! Wiring: controllers, leader lease, health, metrics.
 
+pub mod health;
 pub mod lease;
+pub mod telemetry;

@@ -3,4 +3,5 @@
 pub mod desired;
 pub mod intent;
 pub mod lease;
+pub mod mandate;
 pub mod schedule;

@@ -84,7 +84,10 @@ async fn live(State(served): State<Arc<Served>>) -> impl IntoResponse {
     if silence < SILENCE {
         (StatusCode::OK, "ok\n".to_owned())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, format!("the main loop has been silent for {} s\n", silence.as_secs()))
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("the main loop has been silent for {} s\n", silence.as_secs()),
+        )
     }
 }
 
@@ -129,7 +132,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         let health = Health::new(vec!["definitions", "lease"]);
-        let server = tokio::spawn(serve(address, health.clone(), Registry::default(), std::future::pending()));
+        let server =
+            tokio::spawn(serve(address, health.clone(), Registry::default(), std::future::pending()));
         while tokio::net::TcpStream::connect(address).await.is_err() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }

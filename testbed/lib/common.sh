@@ -1,0 +1,44 @@
+# Names, addresses and small tools of every part.
+
+say() { echo "testbed: $*"; }
+fail() { echo "testbed: $*" >&2; exit 1; }
+
+# timed TITLE COMMAND...: says how long it took.
+timed() {
+  local title=$1 start=$EPOCHREALTIME; shift
+  "$@"
+  say "$title: $(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN{printf "%.1f", b-a}') s"
+}
+
+# wait_for SECONDS WHAT COMMAND...: polls; fails with a sentence and the site's last log lines.
+wait_for() {
+  local limit=$1 what=$2 deadline=$((SECONDS + $1)); shift 2
+  until "$@" >/dev/null 2>&1; do
+    [ $SECONDS -lt $deadline ] || fail "$what: not within $limit s"
+    sleep 0.2
+  done
+}
+
+# A site's number decides its addresses; the first free one is taken at its first start.
+site_folder() { echo "$TESTBED_DIR/$1"; }
+site_number() {
+  local file; file=$(site_folder "$1")/number
+  [ -e "$file" ] || fail "no site '$1' here; 'testbed status' lists them, 'testbed up $1' makes it"
+  cat "$file"
+}
+site_address() { echo "10.99.0.1$(site_number "$1")"; }
+pod_network() { echo "10.$((100 + $(site_number "$1")))"; }
+service_network() { echo "10.$((110 + $(site_number "$1")))"; }
+namespace() { echo "tb-$1"; }
+uplink() { site_number "$1" >/dev/null; echo "tb-v-${1:0:9}"; }
+
+# Runs in the site's network namespace. `ip netns exec` would remount /sys and hide the cgroups.
+inside() { local site=$1; shift; nsenter --net="/run/netns/$(namespace "$site")" "$@"; }
+
+# launch SITE NAME COMMAND...: a process of the site, in the background, with its log.
+launch() {
+  local site=$1 name=$2; shift 2
+  setsid nsenter --net="/run/netns/$(namespace "$site")" "$@" >>"$(site_folder "$site")/log/$name.log" 2>&1 </dev/null &
+}
+
+kubectl_in() { local site=$1; shift; "$TESTBED_BIN/kubectl" --kubeconfig "$(site_folder "$site")/admin.kubeconfig" "$@"; }

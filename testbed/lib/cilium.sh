@@ -28,16 +28,14 @@ has_pod_network() { [ -n "$(kubectl_in "$1" get node "$1" -o jsonpath='{.spec.po
 start_cilium() {
   local site=$1 folder home=$TESTBED_CACHE/cilium-$CILIUM_VERSION state; folder=$(site_folder "$site")
   state=/run/$(namespace "$site")-cilium
-  mkdir -p "$state/run" "$state/bpf"
-  mount -t bpf bpf "$state/bpf"
+  mkdir -p "$state" /var/run/cilium
+  in_node "$site" mount -t bpf bpf /sys/fs/bpf
+  in_node "$site" mount --bind "$state" /var/run/cilium
   wait_for 30 "$site: pod network" has_pod_network "$site"
   kubectl_in "$site" apply --server-side -f "$home/crds" >/dev/null
-  printf '#!/bin/sh\nCILIUM_SOCK=%s exec %s "$@"\n' "$state/run/cilium.sock" "$TESTBED_BIN/cilium-cni" >"$folder/cnibin/cilium-cni"
-  chmod +x "$folder/cnibin/cilium-cni"
-  # bpffs is mounted outside the agent's mount namespace, so that policies hold while the agent restarts.
-  PATH=$home/wrap:$PATH launch "$site" cilium unshare -m --propagation slave sh -c '
-      state=$1; shift; mkdir -p /var/run/cilium
-      mount --bind "$state/run" /var/run/cilium; mount --bind "$state/bpf" /sys/fs/bpf; exec "$@"' sh "$state" \
+  ln -sf "$TESTBED_BIN/cilium-cni" "$folder/cnibin/cilium-cni"
+  # The mounts belong to the node, so that policies hold while the agent restarts.
+  PATH=$home/wrap:$PATH launch_in_node "$site" cilium \
     env K8S_NODE_NAME="$site" "$TESTBED_BIN/cilium-agent" \
     --k8s-kubeconfig-path="$folder/admin.kubeconfig" --cluster-name="$site" --lib-dir="$home/lib" --state-dir=/var/run/cilium \
     --enable-ipv4=true --enable-ipv6=false --ipam=kubernetes --k8s-require-ipv4-pod-cidr=true --identity-allocation-mode=crd \

@@ -41,4 +41,22 @@ launch() {
   setsid nsenter --net="/run/netns/$(namespace "$site")" "$@" >>"$(site_folder "$site")/log/$name.log" 2>&1 </dev/null &
 }
 
+# open_node SITE: a mount namespace for the node's processes, with a boot id of its own, held by a sleeping process. Their
+# mounts end with it, as at a power cut.
+open_node() {
+  local site=$1 folder; folder=$(site_folder "$site")
+  cat /proc/sys/kernel/random/uuid >"$folder/boot-id"
+  launch "$site" node unshare -m --propagation slave sh -c \
+    'mount --bind "$1" /proc/sys/kernel/random/boot_id && mount --make-rshared / && exec sleep infinity' sh "$folder/boot-id"
+  echo $! >"$folder/node.pid"
+  wait_for 5 "$site: node's mount namespace" in_node "$site" cmp -s "$folder/boot-id" /proc/sys/kernel/random/boot_id
+}
+in_node() { local site=$1; shift; nsenter -t "$(cat "$(site_folder "$site")/node.pid")" -m -n "$@"; }
+
+# launch_in_node SITE NAME COMMAND...: like launch, in the node's mount namespace.
+launch_in_node() {
+  local site=$1 name=$2; shift 2
+  setsid nsenter -t "$(cat "$(site_folder "$site")/node.pid")" -m -n "$@" >>"$(site_folder "$site")/log/$name.log" 2>&1 </dev/null &
+}
+
 kubectl_in() { local site=$1; shift; "$TESTBED_BIN/kubectl" --kubeconfig "$(site_folder "$site")/admin.kubeconfig" "$@"; }

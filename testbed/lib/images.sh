@@ -13,7 +13,7 @@ image_build() {
   echo "$archive"
 }
 
-image_load() { "$TESTBED_BIN/ctr" -a "/run/$(namespace "$1").sock" -n k8s.io images import "$2" >/dev/null; }
+image_load() { "$TESTBED_BIN/ctr" -a "/run/$(namespace "$1").sock" -n k8s.io images import "$2" >/dev/null 2>&1 || fail "$1: cannot import $2"; }
 
 # cached_image NAME:TAG FUNCTION: FUNCTION fills a folder with a Dockerfile and its files, once.
 cached_image() {

@@ -74,7 +74,8 @@ make_cgroups() {
 start_containerd() {
   local site=$1 folder; folder=$(site_folder "$site")
   make_cgroups "$site"
-  PATH=$TESTBED_BIN:$PATH launch "$site" containerd "$TESTBED_BIN/containerd" -c "$folder/containerd.toml"
+  open_node "$site"
+  PATH=$TESTBED_BIN:$PATH launch_in_node "$site" containerd "$TESTBED_BIN/containerd" -c "$folder/containerd.toml"
   wait_for 30 "$site: containerd" "$TESTBED_BIN/ctr" -a "/run/$(namespace "$site").sock" version
   local image
   for image in "$TESTBED_CACHE"/images/*.tar; do image_load "$site" "$image"; done
@@ -83,11 +84,10 @@ start_containerd() {
 start_kubelet() {
   local site=$1 folder; folder=$(site_folder "$site")
   inside "$site" sysctl -qw net.ipv4.ip_forward=1
-  cat /proc/sys/kernel/random/uuid >"$folder/boot-id"
-  launch "$site" kubelet "$TESTBED_BIN/kubelet" --config="$folder/kubelet.yaml" --kubeconfig="$folder/kubelet.kubeconfig" \
+  launch_in_node "$site" kubelet "$TESTBED_BIN/kubelet" --config="$folder/kubelet.yaml" --kubeconfig="$folder/kubelet.kubeconfig" \
     --root-dir="$folder/kubelet" --hostname-override="$site" --node-ip="$(site_address "$site")" \
-    --cert-dir="$folder/pki" --boot-id-file="$folder/boot-id"
-  launch "$site" proxy "$TESTBED_BIN/kube-proxy" --config="$folder/proxy.yaml"
+    --cert-dir="$folder/pki"
+  launch_in_node "$site" proxy "$TESTBED_BIN/kube-proxy" --config="$folder/proxy.yaml"
   wait_for 60 "$site: node registered" kubectl_in "$site" get node "$site"
 }
 

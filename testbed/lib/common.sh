@@ -59,4 +59,5 @@ launch_in_node() {
   setsid nsenter -t "$(cat "$(site_folder "$site")/node.pid")" -m -n "$@" >>"$(site_folder "$site")/log/$name.log" 2>&1 </dev/null &
 }
 
-kubectl_in() { local site=$1; shift; "$TESTBED_BIN/kubectl" --kubeconfig "$(site_folder "$site")/admin.kubeconfig" "$@"; }
+# From inside the site, since its address cannot be reached from outside while it is cut off.
+kubectl_in() { local site=$1; shift; inside "$site" "$TESTBED_BIN/kubectl" --kubeconfig "$(site_folder "$site")/admin.kubeconfig" "$@"; }

@@ -6,10 +6,16 @@ use kube::CustomResourceExt;
 /// Every definition of ours, in the order of the design.
 #[must_use]
 pub fn all() -> Vec<CustomResourceDefinition> {
-    vec![super::Site::crd(), super::DataEmbassy::crd(), super::RecoveryPoint::crd()]
-        .into_iter()
-        .map(keep_on_uninstall)
-        .collect()
+    [
+        super::Site::crd(),
+        super::DataEmbassy::crd(),
+        super::RecoveryPoint::crd(),
+        super::Failover::crd(),
+        super::FailoverRecord::crd(),
+    ]
+    .into_iter()
+    .map(keep_on_uninstall)
+    .collect()
 }
 
 /// Writing YAML failed; this is a defect, since the definitions are built in.

@@ -4,11 +4,16 @@ pub mod conditions;
 pub mod data_embassy;
 pub mod definitions;
 pub mod duration;
+pub mod epoch;
+pub mod failover;
+pub mod failover_record;
 pub mod jurisdiction;
 pub mod recovery_point;
 pub mod site;
 
 pub use data_embassy::DataEmbassy;
+pub use failover::Failover;
+pub use failover_record::FailoverRecord;
 pub use recovery_point::RecoveryPoint;
 pub use site::Site;
 

@@ -1,0 +1,425 @@
+//! The decision table. The first row that matches wins; each `Write` is one compare-and-swap, done before the act.
+
+use super::{
+    document::Document,
+    lineage,
+    orders::{Step, judge},
+    view::{Point, View},
+    volumes,
+};
+use crate::api::{
+    epoch::Epoch,
+    failover_record::{DataPoint, FailoverRecordSpec, Role, VolumeCondition},
+};
+
+/// What this site does next.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// All is as it should be.
+    Nothing,
+    /// Something outside must come first.
+    Wait(&'static str),
+    /// Write this record with the next revision; then look again.
+    Write(Box<FailoverRecordSpec>, &'static str),
+    /// Write this record, which is no news to the peer; then look again.
+    Note(Box<FailoverRecordSpec>),
+    /// Let nothing run here, until no Pod with a protected volume is left.
+    Fence,
+    /// Run the register here.
+    Start,
+    /// Bring the volumes to that point; `discard` if what they hold is given up.
+    Restore {
+        /// The target.
+        point: Box<Point>,
+        /// Whether what the volumes hold is given up, by approval.
+        discard: bool,
+    },
+    /// Make a point of the volumes, which nobody writes.
+    Backup,
+}
+
+/// The next action of this site.
+#[must_use]
+pub fn decide(view: &View) -> Action {
+    cold_start(view)
+        .or_else(|| human_fence(view))
+        .or_else(|| housekeeping(view))
+        .or_else(|| yield_to_peer(view))
+        .or_else(|| confirmation(view))
+        .or_else(|| lift(view))
+        .or_else(|| orders(view))
+        .unwrap_or_else(|| by_role(view))
+}
+
+fn write(view: &View, why: &'static str, change: impl FnOnce(&mut FailoverRecordSpec)) -> Action {
+    let mut record = view.record.clone();
+    change(&mut record);
+    Action::Write(Box::new(record), why)
+}
+
+/// Row 1.
+fn cold_start(view: &View) -> Option<Action> {
+    view.cold_start.then(|| {
+        write(view, "every node was started anew: fenced until the peer confirms", |record| {
+            record.boot_ids.clone_from(&view.boot_ids);
+            record.cold_fence = true;
+        })
+    })
+}
+
+fn human_fence(view: &View) -> Option<Action> {
+    let record = &view.record;
+    (view.fence_asked && (!record.human_fence || record.lifting)).then(|| {
+        write(view, "a person fenced this site", |record| {
+            record.human_fence = true;
+            record.lifting = false;
+        })
+    })
+}
+
+/// What changes nothing for the peer: nodes that came and went, and how far its mail was read.
+fn housekeeping(view: &View) -> Option<Action> {
+    let read = view.document.as_ref().map_or(0, |document| document.revision).max(view.record.peer_revision);
+    if view.record.boot_ids == view.boot_ids && view.record.peer_revision == read {
+        return None;
+    }
+    let mut record = view.record.clone();
+    record.boot_ids.clone_from(&view.boot_ids);
+    record.peer_revision = read;
+    Some(Action::Note(Box::new(record)))
+}
+
+/// Rows 2a to 2c: the peer entered a higher epoch of its own.
+fn yield_to_peer(view: &View) -> Option<Action> {
+    let record = &view.record;
+    let document = view.document.as_ref()?;
+    let seen = match (record.role, &record.intent) {
+        (Role::Fenced, Some(intent)) => intent,
+        _ => &record.epoch,
+    };
+    if !view.theirs(&document.epoch) || document.epoch <= *seen {
+        return None;
+    }
+    let higher = document.epoch.clone();
+    Some(match record.role {
+        Role::Active | Role::Promoting | Role::Demoting | Role::Demoted => {
+            write(view, "the peer rules in a higher epoch: fencing", |record| {
+                record.role = Role::Fenced;
+                record.intent = Some(higher);
+                record.abort = None;
+                record.handover = None;
+            })
+        }
+        Role::Fenced => write(view, "the peer rules in a still higher epoch", |record| {
+            record.intent = Some(higher);
+        }),
+        Role::Standby | Role::Diverged => write(view, "learned the peer's epoch", |record| {
+            record.epoch = higher;
+        }),
+    })
+}
+
+/// Whether the peer has read this very revision, and neither rules nor is above this site.
+fn confirmed(view: &View) -> bool {
+    let record = &view.record;
+    view.document.as_ref().is_some_and(|document| {
+        document.echo == record.revision
+            && (!record.role.owns() || (document.epoch <= *record.top() && !document.rules()))
+    })
+}
+
+/// Rows 3a and 3b.
+fn confirmation(view: &View) -> Option<Action> {
+    let record = &view.record;
+    if !confirmed(view) {
+        return None;
+    }
+    if record.cold_fence {
+        return Some(write(view, "the peer confirmed this record after the cold start", |record| {
+            record.cold_fence = false;
+        }));
+    }
+    record.lifting.then(|| {
+        write(view, "the peer confirmed the request to lift the fence", |record| {
+            record.human_fence = false;
+            record.lifting = false;
+        })
+    })
+}
+
+/// Row 3c.
+fn lift(view: &View) -> Option<Action> {
+    let record = &view.record;
+    (view.lift_asked && record.human_fence && !record.lifting).then(|| {
+        write(view, "a person asked to lift the fence: waiting for the peer's confirmation", |record| {
+            record.lifting = true;
+        })
+    })
+}
+
+/// Rows 4a to 4e: the highest order that has a step.
+fn orders(view: &View) -> Option<Action> {
+    let mut orders: Vec<_> = view.orders.iter().collect();
+    orders.sort_by(|a, b| b.epoch.cmp(&a.epoch));
+    orders.into_iter().find_map(|order| judge(view, order).ok().map(|step| obey(view, step, &order.epoch)))
+}
+
+fn obey(view: &View, step: Step, epoch: &Epoch) -> Action {
+    let epoch = epoch.clone();
+    match step {
+        Step::Fence => Action::Fence,
+        Step::KeepBytes => Action::Backup,
+        Step::RestoreNewest => restore(view, view.record.reclone),
+        Step::Promote => write(view, "a forced order gives this site the role", |record| {
+            *record = FailoverRecordSpec {
+                role: Role::Promoting,
+                epoch,
+                intent: None,
+                abort: None,
+                cold_fence: false,
+                human_fence: false,
+                lifting: false,
+                diverged: None,
+                reclone: false,
+                handover: None,
+                ..record.clone()
+            };
+        }),
+        Step::Demote => write(view, "a planned order gives the role to the peer", |record| {
+            record.role = Role::Demoting;
+            record.intent = Some(epoch);
+        }),
+        Step::Cancel => {
+            write(view, "the planned switch was cancelled before anything was handed over", |record| {
+                record.role = Role::Active;
+                record.epoch = epoch;
+                record.intent = None;
+            })
+        }
+        Step::AskBack => write(view, "asking the peer to give the role back", |record| {
+            record.abort = Some(epoch);
+        }),
+    }
+}
+
+/// Rows 5 to 8.
+fn by_role(view: &View) -> Action {
+    let record = &view.record;
+    match record.role {
+        Role::Active | Role::Promoting if record.held() => fence_or(view, || Action::Wait("held by a fence")),
+        Role::Active | Role::Promoting => ruling(view),
+        Role::Demoting => fence_or(view, || demoting(view)),
+        Role::Demoted => fence_or(view, || demoted(view)),
+        Role::Fenced => fence_or(view, || fenced(view)),
+        Role::Standby => fence_or(view, || standby(view)),
+        Role::Diverged => fence_or(view, || diverged(view)),
+    }
+}
+
+fn fence_or(view: &View, otherwise: impl FnOnce() -> Action) -> Action {
+    if view.pods { Action::Fence } else { otherwise() }
+}
+
+/// Rows 5b and 5c. The reign's origin is on record before the first Pod may write.
+fn ruling(view: &View) -> Action {
+    let record = &view.record;
+    if record.volumes.condition != VolumeCondition::Live {
+        return Action::Note(Box::new(volumes::live(record)));
+    }
+    match (record.role, view.started) {
+        (_, false) => Action::Start,
+        (Role::Promoting, true) => write(view, "the register runs here", |record| record.role = Role::Active),
+        (_, true) => Action::Nothing,
+    }
+}
+
+/// Whether the volumes equal a committed point of this record's own epoch.
+fn own_bytes_kept(view: &View) -> Option<&DataPoint> {
+    volumes::clean_at(&view.record.volumes).filter(|at| at.point.epoch == view.record.epoch)
+}
+
+/// Row 5d, after the fence.
+fn demoting(view: &View) -> Action {
+    match own_bytes_kept(view) {
+        Some(point) => {
+            let point = point.clone();
+            write(view, "stopped and copied to the last byte: handing over", |record| {
+                record.role = Role::Demoted;
+                record.handover = Some(point);
+            })
+        }
+        None if view.reach => Action::Backup,
+        None => Action::Wait("the vault, for the final recovery point"),
+    }
+}
+
+/// Row 5e.
+fn demoted(view: &View) -> Action {
+    let record = &view.record;
+    match (&view.document, &record.abort) {
+        (Some(document), Some(abort)) if document.epoch == *abort => {
+            let epoch = abort.clone();
+            write(view, "the peer let the switch pass: active again", |record| {
+                record.role = Role::Active;
+                record.epoch = epoch;
+                record.intent = None;
+                record.abort = None;
+                record.handover = None;
+            })
+        }
+        (_, Some(_)) => Action::Wait("the peer, to let the switch pass"),
+        _ => Action::Wait("the peer, to take over"),
+    }
+}
+
+/// Row 6, after the fence: keep what is here, then compare it with what the peer built on.
+fn fenced(view: &View) -> Action {
+    let record = &view.record;
+    let Some(intent) = &record.intent else { return Action::Wait("the peer's epoch") };
+    if !view.reach {
+        return Action::Wait("the vault, to keep the bytes of this site");
+    }
+    let Some(at) = volumes::clean_at(&record.volumes) else {
+        return match record.volumes.condition {
+            // Nothing of this site's own is in them.
+            VolumeCondition::Empty | VolumeCondition::Restoring => enter_as_standby(view, intent),
+            _ => Action::Backup,
+        };
+    };
+    let Some(point) = view.peer_point.as_ref().filter(|point| point.data.point.epoch == *intent) else {
+        return Action::Wait("the first recovery point of the peer's epoch");
+    };
+    if lineage::is_prefix(at, point) {
+        return enter_as_standby(view, intent);
+    }
+    let (epoch, own) = (intent.clone(), record.epoch.clone());
+    write(view, "this site holds bytes that the peer does not have: kept until a person decides", |record| {
+        record.role = Role::Diverged;
+        record.epoch = epoch;
+        record.intent = None;
+        record.diverged = Some(own);
+    })
+}
+
+fn enter_as_standby(view: &View, epoch: &Epoch) -> Action {
+    let epoch = epoch.clone();
+    write(view, "everything written here is in the peer's copy: standby", |record| {
+        record.role = Role::Standby;
+        record.epoch = epoch;
+        record.intent = None;
+    })
+}
+
+/// Rows 7a to 7d.
+fn standby(view: &View) -> Action {
+    let record = &view.record;
+    if let Some(action) = view.document.as_ref().and_then(|document| handed_over(view, document)) {
+        return action;
+    }
+    if !view.reach {
+        return Action::Wait("the vault");
+    }
+    let Some(newest) = &view.peer_point else { return Action::Wait("the first recovery point") };
+    if record.reclone {
+        return reclone(view, newest);
+    }
+    let Some(at) = &record.volumes.at else { return restore(view, false) };
+    let half_done = record.volumes.condition == VolumeCondition::Restoring;
+    if newest.data.point < at.point || (newest.data.point == at.point && !half_done) {
+        return Action::Nothing;
+    }
+    if lineage::is_prefix(at, newest) {
+        return restore(view, false);
+    }
+    if newest.data.point.epoch == record.epoch {
+        let own = at.point.epoch.clone();
+        return write(
+            view,
+            "this site holds bytes that the peer does not have: kept until a person decides",
+            |record| {
+                record.role = Role::Diverged;
+                record.diverged = Some(own);
+            },
+        );
+    }
+    Action::Nothing
+}
+
+/// Rows 7a and 7b: the peer gives the role away, or asks it back.
+fn handed_over(view: &View, document: &Document) -> Option<Action> {
+    let record = &view.record;
+    if document.role != Role::Demoted {
+        return None;
+    }
+    if let Some(abort) = document.abort.as_ref().filter(|abort| view.theirs(abort) && **abort > record.epoch)
+    {
+        let epoch = abort.clone();
+        return Some(write(view, "letting the switch pass: the peer asked the role back", |record| {
+            record.epoch = epoch;
+        }));
+    }
+    let intent = document.intent.as_ref().filter(|intent| view.mine(intent))?;
+    let point = document.handover.as_ref()?;
+    let takes = document.abort.is_none()
+        && document.epoch >= record.epoch
+        && !record.held()
+        && view.drained
+        && !record.reclone
+        && volumes::clean_at(&record.volumes).is_some_and(|at| lineage::same_bytes(at, point));
+    takes.then(|| {
+        let epoch = intent.max(&record.epoch).clone();
+        write(view, "the peer handed the role over with its last byte", |record| {
+            record.role = Role::Promoting;
+            record.epoch = epoch;
+        })
+    })
+}
+
+/// Row 7d: a person gave up what was here.
+fn reclone(view: &View, newest: &Point) -> Action {
+    let record = &view.record;
+    if volumes::clean_at(&record.volumes) == Some(&newest.data) {
+        return write(view, "the new copy is complete", |record| record.reclone = false);
+    }
+    if newest.data.point.epoch >= record.epoch {
+        return restore(view, true);
+    }
+    Action::Wait("a recovery point of the peer's epoch")
+}
+
+fn restore(view: &View, discard: bool) -> Action {
+    match &view.peer_point {
+        Some(point) if view.reach => Action::Restore { point: Box::new(point.clone()), discard },
+        _ => Action::Wait("a recovery point in reach"),
+    }
+}
+
+/// Rows 8a and 8b.
+fn diverged(view: &View) -> Action {
+    let record = &view.record;
+    let passes =
+        view.document.as_ref().filter(|document| document.role == Role::Demoted).and_then(|document| {
+            document.abort.as_ref().filter(|abort| view.theirs(abort) && **abort > record.epoch)
+        });
+    if let Some(abort) = passes {
+        let epoch = abort.clone();
+        return write(view, "letting the switch pass: the peer asked the role back", |record| {
+            record.epoch = epoch;
+        });
+    }
+    let approved = view.approved.as_ref().is_some_and(|approved| {
+        record.diverged.as_ref().is_some_and(|own| own.number == approved.number && own.site == approved.site)
+    });
+    let newest = view.peer_point.as_ref().filter(|point| point.data.point.epoch == record.epoch);
+    match (approved, newest) {
+        (false, _) => Action::Wait("a person, to approve discarding what only this site holds"),
+        (true, Some(_)) if view.reach => {
+            write(view, "a person gave up what only this site holds: copying anew", |record| {
+                record.role = Role::Standby;
+                record.diverged = None;
+                record.reclone = true;
+            })
+        }
+        (true, _) => Action::Wait("a recovery point of the peer's epoch in reach"),
+    }
+}

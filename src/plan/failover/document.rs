@@ -1,0 +1,86 @@
+//! What a site says of itself in signed mail: a snapshot of its record. Only the newest one that was read counts.
+
+use serde::{Deserialize, Serialize};
+
+use crate::api::{
+    epoch::Epoch,
+    failover_record::{DataPoint, FailoverRecordSpec, Role},
+};
+
+/// Version of the document; a reader that does not know it stops and says so.
+pub const DOCUMENT_VERSION: i64 = 1;
+
+/// A snapshot of the author's record.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Hash)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Document {
+    /// `DOCUMENT_VERSION` of the author.
+    pub version: i64,
+    /// Revision of the author's record.
+    pub revision: i64,
+    /// Newest revision of the reader's record that the author had read; 0 for none.
+    pub echo: i64,
+    /// Role of the author.
+    pub role: Role,
+    /// Epoch of the author.
+    pub epoch: Epoch,
+    /// Demoted: the epoch that it gives away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Epoch>,
+    /// Demoted: the epoch that it asks back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub abort: Option<Epoch>,
+    /// Demoted: the data point that it hands over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub handover: Option<DataPoint>,
+    /// Whether the author starts and promotes nothing.
+    pub held: bool,
+    /// Whether a person fenced the author and has not asked to lift that.
+    pub human_fence: bool,
+    /// Whether the author waits for an echo of its revision.
+    pub asks: bool,
+    /// Whether a Pod with a protected volume exists there.
+    pub writable_pods: bool,
+    /// The point that its volumes equal, if they equal one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<DataPoint>,
+}
+
+impl Document {
+    /// Whether its author may be writing: by its role, or by a Pod that is left whatever the record says.
+    #[must_use]
+    pub const fn rules(&self) -> bool {
+        self.role.rules() || self.writable_pods
+    }
+}
+
+/// What this site's record says to the peer.
+#[must_use]
+pub fn document(record: &FailoverRecordSpec, writable_pods: bool) -> Document {
+    let demoted = record.role == Role::Demoted;
+    let only_demoted = |epoch: &Option<Epoch>| epoch.clone().filter(|_| demoted);
+    Document {
+        version: DOCUMENT_VERSION,
+        revision: record.revision,
+        echo: record.peer_revision,
+        role: record.role,
+        epoch: record.epoch.clone(),
+        intent: only_demoted(&record.intent),
+        abort: only_demoted(&record.abort),
+        handover: record.handover.clone().filter(|_| demoted),
+        held: record.held(),
+        human_fence: record.human_fence && !record.lifting,
+        asks: record.cold_fence || record.lifting,
+        writable_pods,
+        at: super::volumes::clean_at(&record.volumes).cloned(),
+    }
+}
+
+/// Whether `next` must be sent although the report interval has not passed: something changed, beside the echo, or the
+/// peer waits for that echo.
+#[must_use]
+pub fn is_due(last: Option<&Document>, next: &Document, peer_asks: bool) -> bool {
+    let Some(last) = last else { return true };
+    let same_but_echo = Document { echo: next.echo, ..last.clone() } == *next;
+    !same_but_echo || (peer_asks && last.echo != next.echo)
+}

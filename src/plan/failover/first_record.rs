@@ -1,0 +1,218 @@
+//! The first record of a site, and what becomes of one that is older than the site's own mail.
+
+use std::collections::BTreeSet;
+
+use super::document::Document;
+use crate::api::{
+    epoch::Epoch,
+    failover_record::{FailoverRecordSpec, Role, VolumeCondition, Volumes},
+};
+
+/// What is known before there is a record.
+#[derive(Debug, Clone)]
+pub struct Before<'a> {
+    /// This site.
+    pub site: &'a str,
+    /// The other one.
+    pub peer: &'a str,
+    /// The home of the register.
+    pub home: &'a str,
+    /// Boot ids of the nodes here.
+    pub boot_ids: &'a BTreeSet<String>,
+    /// This site's own last document in the vault; the outer `None` means that the vault was not read.
+    pub own_document: Option<Option<&'a Document>>,
+    /// The peer's last document.
+    pub peer_document: Option<&'a Document>,
+    /// Whether protected volumes exist here.
+    pub volumes_exist: bool,
+}
+
+/// How a site begins.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Beginning {
+    /// It neither stops a running workload nor calls it protected, until this is there.
+    Join(&'static str),
+    /// With this record.
+    Record(Box<FailoverRecordSpec>, &'static str),
+    /// Only a person can say what the volumes here are.
+    AskPerson(&'static str),
+}
+
+/// The beginning of a site without a record.
+#[must_use]
+pub fn begin(before: &Before) -> Beginning {
+    match before.own_document {
+        None => Beginning::Join("the vault, which may hold a history of this site"),
+        Some(Some(own)) => after_loss(before, own),
+        Some(None) if before.site == before.home => {
+            let volumes = Volumes { condition: VolumeCondition::Live, at: None };
+            let record = record(before, Role::Active, Epoch::new(1, before.home), volumes);
+            Beginning::Record(Box::new(record), "first enabling at home")
+        }
+        Some(None) => match before.peer_document {
+            None => Beginning::Join("the first report of home"),
+            Some(peer) => {
+                let record = record(before, Role::Standby, peer.epoch.clone(), Volumes::default());
+                Beginning::Record(Box::new(record), "first enabling at the embassy")
+            }
+        },
+    }
+}
+
+/// The record was lost and the mail was not: the site claims nothing that the peer does not confirm.
+fn after_loss(before: &Before, own: &Document) -> Beginning {
+    let epoch = before.peer_document.map_or(&own.epoch, |peer| Ord::max(&peer.epoch, &own.epoch)).clone();
+    let (role, epoch, volumes) = match (before.volumes_exist, own.role) {
+        (true, Role::Fenced | Role::Diverged) => {
+            return Beginning::AskPerson(
+                "the record of this site is gone and its volumes hold bytes that the other site may not have: copy \
+                 them away and delete the PersistentVolumeClaims, then this site joins as a standby",
+            );
+        }
+        (true, role) if role.owns() => {
+            (Role::Active, own.epoch.clone(), Volumes { condition: VolumeCondition::Live, at: None })
+        }
+        _ => (Role::Standby, epoch, Volumes::default()),
+    };
+    let mut record = record(before, role, epoch, volumes);
+    record.revision = own.revision.saturating_add(1);
+    record.cold_fence = true;
+    Beginning::Record(
+        Box::new(record),
+        "the record was lost: held until the peer confirms what the vault says",
+    )
+}
+
+fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> FailoverRecordSpec {
+    FailoverRecordSpec {
+        site: before.site.to_owned(),
+        peer: before.peer.to_owned(),
+        revision: 1,
+        role,
+        epoch,
+        intent: None,
+        abort: None,
+        cold_fence: false,
+        human_fence: false,
+        lifting: false,
+        diverged: None,
+        reclone: false,
+        handover: None,
+        volumes,
+        ancestry: vec![],
+        boot_ids: before.boot_ids.clone(),
+        peer_revision: 0,
+        history: vec![],
+    }
+}
+
+/// The record to write if the site's own mail is ahead of its record, as after a restore of etcd; it is held.
+#[must_use]
+pub fn adopt(record: &FailoverRecordSpec, own: &Document) -> Option<FailoverRecordSpec> {
+    if own.revision <= record.revision {
+        return None;
+    }
+    let mut adopted = record.clone();
+    adopted.revision = own.revision.saturating_add(1);
+    adopted.epoch = Ord::max(&own.epoch, &record.epoch).clone();
+    adopted.cold_fence = true;
+    adopted.peer_revision = record.peer_revision.max(own.echo);
+    let live = Volumes { condition: VolumeCondition::Live, at: record.volumes.at.clone() };
+    if own.role.owns() && own.epoch.site == record.site {
+        adopted.role = if own.role == Role::Demoted { Role::Demoted } else { Role::Active };
+        adopted.intent.clone_from(&own.intent);
+        adopted.abort.clone_from(&own.abort);
+        adopted.handover.clone_from(&own.handover);
+        adopted.volumes = live;
+    } else if record.role.owns() {
+        adopted.role = Role::Fenced;
+        adopted.epoch.clone_from(&record.epoch);
+        adopted.intent = Some(own.epoch.clone());
+        adopted.abort = None;
+        adopted.handover = None;
+        adopted.volumes = live;
+    }
+    Some(adopted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::failover::document::document;
+
+    fn before<'a>(site: &'a str, peer: &'a str, boots: &'a BTreeSet<String>) -> Before<'a> {
+        Before {
+            site,
+            peer,
+            home: "tallinn",
+            boot_ids: boots,
+            own_document: Some(None),
+            peer_document: None,
+            volumes_exist: true,
+        }
+    }
+
+    fn made(beginning: Beginning) -> FailoverRecordSpec {
+        match beginning {
+            Beginning::Record(record, _) => *record,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn home_waits_for_the_vault_before_it_claims_anything() {
+        let boots = BTreeSet::new();
+        let unread = Before { own_document: None, ..before("tallinn", "luxembourg", &boots) };
+        assert!(matches!(begin(&unread), Beginning::Join(_)));
+        let record = made(begin(&before("tallinn", "luxembourg", &boots)));
+        assert_eq!((record.role, record.epoch.to_string().as_str()), (Role::Active, "1/tallinn"));
+    }
+
+    #[test]
+    fn the_embassy_waits_for_home_and_begins_with_empty_volumes() {
+        let boots = BTreeSet::new();
+        let alone = before("luxembourg", "tallinn", &boots);
+        assert!(matches!(begin(&alone), Beginning::Join(_)));
+        let home = document(&made(begin(&before("tallinn", "luxembourg", &boots))), true);
+        let record = made(begin(&Before { peer_document: Some(&home), ..alone }));
+        assert_eq!((record.role, record.volumes.condition), (Role::Standby, VolumeCondition::Empty));
+    }
+
+    #[test]
+    fn a_home_rebuilt_from_nothing_claims_nothing() {
+        let boots = BTreeSet::new();
+        let old = document(&made(begin(&before("tallinn", "luxembourg", &boots))), true);
+        let mut rebuilt = before("tallinn", "luxembourg", &boots);
+        (rebuilt.own_document, rebuilt.volumes_exist) = (Some(Some(&old)), false);
+        let record = made(begin(&rebuilt));
+        assert_eq!((record.role, record.held()), (Role::Standby, true));
+        assert!(record.revision > old.revision);
+    }
+
+    #[test]
+    fn a_lost_record_over_living_volumes_is_held() {
+        let boots = BTreeSet::new();
+        let old = document(&made(begin(&before("tallinn", "luxembourg", &boots))), true);
+        let lost = Before { own_document: Some(Some(&old)), ..before("tallinn", "luxembourg", &boots) };
+        let record = made(begin(&lost));
+        assert_eq!((record.role, record.held()), (Role::Active, true));
+        assert_eq!(record.volumes.condition, VolumeCondition::Live, "its bytes must not be overwritten");
+    }
+
+    #[test]
+    fn a_record_behind_its_own_mail_adopts_it_and_is_held() {
+        let boots = BTreeSet::new();
+        let record = made(begin(&before("tallinn", "luxembourg", &boots)));
+        assert_eq!(adopt(&record, &document(&record, true)), None);
+        let later = FailoverRecordSpec {
+            revision: 9,
+            role: Role::Standby,
+            epoch: Epoch::new(2, "luxembourg"),
+            ..record.clone()
+        };
+        let adopted = adopt(&record, &document(&later, false)).unwrap();
+        assert_eq!((adopted.role, adopted.held()), (Role::Fenced, true));
+        assert_eq!(adopted.intent, Some(Epoch::new(2, "luxembourg")));
+        assert!(adopted.revision > 9);
+    }
+}

@@ -1,0 +1,52 @@
+//! What a restore, a copy or a reign does to the record's knowledge of the volumes. Each is written before the act that
+//! makes it true, or after the one that ends it; none is a new revision, since no decision of the peer depends on it.
+
+use super::{lineage, view::Point};
+use crate::api::failover_record::{DataPoint, FailoverRecordSpec, VolumeCondition, Volumes};
+
+/// The committed point that the volumes equal byte for byte, if they do.
+#[must_use]
+pub fn clean_at(volumes: &Volumes) -> Option<&DataPoint> {
+    volumes.at.as_ref().filter(|_| volumes.condition == VolumeCondition::Clean)
+}
+
+/// Before the first byte of a restore is written.
+#[must_use]
+pub fn restoring(record: &FailoverRecordSpec, target: &DataPoint) -> FailoverRecordSpec {
+    with(record, VolumeCondition::Restoring, Some(target.clone()))
+}
+
+/// After a restore to `point` ended with every byte on disk.
+#[must_use]
+pub fn restored(record: &FailoverRecordSpec, point: &Point) -> FailoverRecordSpec {
+    FailoverRecordSpec {
+        ancestry: point.ancestry.clone(),
+        ..with(record, VolumeCondition::Clean, Some(point.data.clone()))
+    }
+}
+
+/// After a copy of volumes that nobody writes was committed as `point`.
+#[must_use]
+pub fn copied(record: &FailoverRecordSpec, point: &DataPoint) -> FailoverRecordSpec {
+    with(record, VolumeCondition::Clean, Some(point.clone()))
+}
+
+/// Before the first Pod of a reign may write. The point that the volumes equal becomes the reign's origin.
+#[must_use]
+pub fn live(record: &FailoverRecordSpec) -> FailoverRecordSpec {
+    let base = clean_at(&record.volumes).cloned();
+    // A site that resumes within its own epoch goes on with the line that it is on.
+    let new_reign = base.as_ref().filter(|base| base.point.epoch != record.epoch);
+    FailoverRecordSpec {
+        ancestry: lineage::of_reign(&record.ancestry, new_reign),
+        ..with(record, VolumeCondition::Live, base.or_else(|| record.volumes.at.clone()))
+    }
+}
+
+fn with(
+    record: &FailoverRecordSpec,
+    condition: VolumeCondition,
+    at: Option<DataPoint>,
+) -> FailoverRecordSpec {
+    FailoverRecordSpec { volumes: Volumes { condition, at }, ..record.clone() }
+}

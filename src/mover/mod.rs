@@ -1,1 +1,12 @@
-//! The mover: backup, restore, verification, capture, activation.
+//! The mover: backup, restore, capture and activation, each one short-lived process in a Pod of its own.
+
+pub mod backup;
+mod directory;
+pub mod engine;
+pub mod failure;
+mod node;
+pub mod outcome;
+mod progress;
+pub mod restore;
+mod source;
+mod survey;

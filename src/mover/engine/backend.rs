@@ -1,0 +1,235 @@
+//! `rustic_core`'s backend over a [`Store`]: retries, checks names against contents, keeps the first fault.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, RusticResult, WriteBackend};
+use sha2::{Digest, Sha256};
+
+use super::{
+    store::{Store, StoreError},
+    windows::Windows,
+};
+
+/// Waits between tries, half a minute in all: a vault that restarts is back by then.
+const WAITS: [Duration; 6] = [
+    Duration::from_millis(500),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
+    Duration::from_secs(16),
+];
+
+/// Asked before a snapshot is written; an answer is why it must not be.
+pub(super) type Veto = Arc<dyn Fn() -> Option<String> + Send + Sync>;
+
+/// The backend. Nothing is ever removed through it.
+pub(super) struct Backend {
+    store: Arc<dyn Store>,
+    fault: Mutex<Option<StoreError>>,
+    veto: OnceLock<Veto>,
+    uploaded: AtomicU64,
+    sizes: OnceLock<HashMap<Id, u32>>,
+    windows: Windows,
+}
+
+impl fmt::Debug for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.store.fmt(f)
+    }
+}
+
+impl Backend {
+    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+        Self {
+            store,
+            fault: Mutex::new(None),
+            veto: OnceLock::new(),
+            uploaded: AtomicU64::new(0),
+            sizes: OnceLock::new(),
+            windows: Windows::default(),
+        }
+    }
+
+    /// The first fault of the store that retries did not cure.
+    pub(super) fn fault(&self) -> Option<StoreError> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Has every snapshot asked for before it is written.
+    pub(super) fn set_veto(&self, veto: Veto) {
+        // Set once by the one backup of a process.
+        let _ = self.veto.set(veto);
+    }
+
+    /// Bytes written so far.
+    pub(super) fn uploaded(&self) -> u64 {
+        self.uploaded.load(Ordering::Relaxed)
+    }
+
+    /// Runs a request until it is answered, at most for half a minute.
+    pub(super) fn ask<T>(
+        &self,
+        request: impl Fn(&dyn Store) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut waits = WAITS.iter();
+        loop {
+            match request(&*self.store) {
+                Err(StoreError::Unreachable(why)) => match waits.next() {
+                    Some(wait) => {
+                        tracing::warn!(why, "the vault does not answer; trying again");
+                        thread::sleep(*wait);
+                    }
+                    None => return Err(self.keep(StoreError::Unreachable(why))),
+                },
+                Err(refused) => return Err(self.keep(refused)),
+                Ok(answer) => return Ok(answer),
+            }
+        }
+    }
+
+    fn keep(&self, error: StoreError) -> StoreError {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        fault.get_or_insert_with(|| error.clone());
+        error
+    }
+
+    fn write_once(&self, kind: FileType, name: &str, content: &Bytes) -> Result<(), StoreError> {
+        let lost_answer = AtomicU64::new(0);
+        self.ask(|store| match store.write(kind.dirname(), name, content.clone()) {
+            Err(StoreError::Unreachable(why)) => {
+                lost_answer.store(1, Ordering::Relaxed);
+                Err(StoreError::Unreachable(why))
+            }
+            // The first try may have succeeded although its answer was lost.
+            Err(refused) if lost_answer.load(Ordering::Relaxed) == 1 => {
+                let held = store.list(kind.dirname())?;
+                let there = held.iter().any(|(held, size)| held == name && *size == content.len() as u64);
+                if there { Ok(()) } else { Err(refused) }
+            }
+            result => result,
+        })
+    }
+
+    fn size(&self, id: &Id) -> RusticResult<Option<u32>> {
+        if self.sizes.get().is_none() {
+            let sizes = self.list_with_size(FileType::Pack)?.into_iter().collect();
+            let _ = self.sizes.set(sizes);
+        }
+        Ok(self.sizes.get().and_then(|sizes| sizes.get(id).copied()))
+    }
+
+    fn range(&self, id: &Id, offset: u32, length: u32) -> RusticResult<Bytes> {
+        let name = id.to_hex();
+        let kind = FileType::Pack.dirname();
+        let read = self.ask(|store| store.read_range(kind, &name, offset, length)).map_err(failed)?;
+        if read.len() == length as usize { Ok(read) } else { Err(damaged("the vault sent a part too short")) }
+    }
+}
+
+impl ReadBackend for Backend {
+    fn location(&self) -> String {
+        "vault".to_owned()
+    }
+
+    fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
+        let held = self.ask(|store| store.list(kind.dirname())).map_err(failed)?;
+        if kind == FileType::Config {
+            return Ok(held.first().map(|_| (Id::default(), 0)).into_iter().collect());
+        }
+        held.iter()
+            .map(|(name, size)| {
+                let size = u32::try_from(*size).map_err(|_| damaged("a file of the vault is too large"))?;
+                Ok((name.parse()?, size))
+            })
+            .collect()
+    }
+
+    fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
+        let name = file_name(kind, id);
+        let content = self.ask(|store| store.read(kind.dirname(), &name)).map_err(failed)?;
+        // A vault could serve one valid file under the name of another.
+        let named_by_content = matches!(kind, FileType::Index | FileType::Snapshot | FileType::Pack);
+        if named_by_content && Id::new(Sha256::digest(&content).into()) != *id {
+            return Err(damaged("a file's content does not match its name"));
+        }
+        Ok(content)
+    }
+
+    fn read_partial(
+        &self,
+        kind: FileType,
+        id: &Id,
+        cacheable: bool,
+        offset: u32,
+        length: u32,
+    ) -> RusticResult<Bytes> {
+        if kind != FileType::Pack {
+            let all = self.read_full(kind, id)?;
+            let (from, to) = (offset as usize, offset as usize + length as usize);
+            return if to <= all.len() {
+                Ok(all.slice(from..to))
+            } else {
+                Err(damaged("a file is too short"))
+            };
+        }
+        if let Some(held) = self.windows.get(id, offset, length) {
+            return Ok(held);
+        }
+        let Some(size) = self.size(id)? else { return self.range(id, offset, length) };
+        let (from, to) = Windows::span(offset, length, size, cacheable);
+        let window = self.range(id, from, to - from)?;
+        let part = window.slice((offset - from) as usize..(offset - from + length) as usize);
+        if to - from > length {
+            self.windows.put(*id, from, window);
+        }
+        Ok(part)
+    }
+
+    fn warmup_path(&self, _: FileType, id: &Id) -> String {
+        id.to_hex().to_string()
+    }
+}
+
+impl WriteBackend for Backend {
+    fn create(&self) -> RusticResult<()> {
+        self.ask(|store| store.create()).map_err(failed)
+    }
+
+    fn write_bytes(&self, kind: FileType, id: &Id, _: bool, content: BytesList) -> RusticResult<()> {
+        let veto = self.veto.get().filter(|_| kind == FileType::Snapshot).and_then(|veto| veto());
+        if let Some(why) = veto {
+            return Err(RusticError::new(ErrorKind::InputOutput, why));
+        }
+        let content: Bytes = content.into_vec().concat().into();
+        self.write_once(kind, &file_name(kind, id), &content).map_err(failed)?;
+        self.uploaded.fetch_add(content.len() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn remove(&self, _: FileType, _: &Id, _: bool) -> RusticResult<()> {
+        Err(RusticError::new(ErrorKind::AppendOnly, "The mover never removes files of a repository."))
+    }
+}
+
+fn file_name(kind: FileType, id: &Id) -> String {
+    if kind == FileType::Config { "config".to_owned() } else { id.to_hex().to_string() }
+}
+
+fn failed(error: StoreError) -> Box<RusticError> {
+    RusticError::with_source(ErrorKind::Backend, "The vault failed a request.", error)
+}
+
+fn damaged(what: &str) -> Box<RusticError> {
+    RusticError::new(ErrorKind::Verification, what)
+}

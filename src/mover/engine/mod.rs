@@ -1,0 +1,192 @@
+//! The backup engine: the only place that knows `rustic_core` and its repository format.
+
+mod backend;
+mod key;
+mod store;
+mod windows;
+
+use std::{path::PathBuf, sync::Arc};
+
+use rustic_core::{
+    BackupOptions, BlobId, ConfigOptions, Credentials, DataId, Id, IndexedFullStatus, KeyOptions, OpenStatus,
+    ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions, TreeId,
+    repofile::{BlobType, Chunker, SnapshotFile, SnapshotId, Tree},
+};
+use sha2::{Digest, Sha256};
+
+use self::backend::Backend;
+pub use self::{
+    key::new_key,
+    store::{Store, StoreError},
+};
+use super::failure::Failure;
+
+pub(super) use rustic_core::{
+    ErrorKind, RusticResult, jiff,
+    repofile::{Metadata, Node, NodeType},
+};
+pub(super) use rustic_core::{
+    ReadSource as Source, ReadSourceEntry as SourceEntry, ReadSourceOpen as SourceOpen,
+    RusticError as SourceError,
+};
+
+/// Constant, so that the parent of a snapshot is found wherever the mover runs.
+const HOST: &str = "data-embassy";
+/// Size of packs: bounds memory, and what a broken connection costs.
+const PACK: &str = "16MiB";
+
+/// An open repository.
+#[derive(Debug)]
+pub struct Engine {
+    repository: Repository<OpenStatus>,
+    backend: Arc<Backend>,
+}
+
+/// What a backup wrote.
+#[derive(Debug, Clone, Copy)]
+pub struct Written {
+    /// Id of the snapshot.
+    pub snapshot: Id,
+    /// Id of its tree.
+    pub tree: TreeId,
+}
+
+impl Engine {
+    /// Opens a repository.
+    pub fn open(store: Arc<dyn Store>, key: &str) -> Result<Self, Failure> {
+        let key = key::parse(key)?;
+        let backend = Arc::new(Backend::new(store));
+        let repository = prepare(&backend)?;
+        if repository.config_id().map_err(|error| classify(&backend, &error))?.is_none() {
+            return Err(Failure::Damaged("it does not exist".to_owned()));
+        }
+        let opened = repository.open(&Credentials::Masterkey(key));
+        let repository = opened.map_err(|error| unopened(&backend, &error))?;
+        Ok(Self { repository, backend })
+    }
+
+    /// Opens a repository, and creates it first where there is none.
+    pub fn open_or_create(store: Arc<dyn Store>, key: &str) -> Result<Self, Failure> {
+        let backend = Arc::new(Backend::new(store.clone()));
+        backend.ask(|store| store.create())?;
+        let repository = prepare(&backend)?;
+        let exists = repository.config_id().map_err(|error| classify(&backend, &error))?.is_some();
+        if exists {
+            return Self::open(store, key);
+        }
+        let mut options = ConfigOptions::default();
+        // Fixed sizes leak nothing about the content through chunk lengths, and cost half the time.
+        options.set_chunker = Some(Chunker::FixedSize);
+        options.set_datapack_size = PACK.parse().ok();
+        options.set_datapack_growfactor = Some(0);
+        options.set_treepack_growfactor = Some(0);
+        let credentials = Credentials::Masterkey(key::parse(key)?);
+        let created = repository.init(&credentials, &KeyOptions::default(), &options);
+        let repository = created.map_err(|error| classify(&backend, &error))?;
+        Ok(Self { repository, backend })
+    }
+
+    /// Backs up a source. No snapshot is written once `veto` answers.
+    pub(super) fn backup<R>(
+        self,
+        source: &R,
+        veto: impl Fn() -> Option<String> + Send + Sync + 'static,
+    ) -> Result<(Written, Reader, u64), Failure>
+    where
+        R: ReadSource + 'static,
+        R::Open: Send,
+        R::Iter: Send,
+    {
+        let Self { repository, backend } = self;
+        backend.set_veto(Arc::new(veto));
+        let fail = |error: Box<RusticError>| classify(&backend, &error);
+        let snapshot = SnapshotOptions::default().host(HOST.to_owned()).to_snapshot().map_err(fail)?;
+        let repository = repository.to_indexed_ids().map_err(fail)?;
+        let options = BackupOptions::default();
+        let made = repository.archive(&options, source, snapshot, &[PathBuf::from("/")]).map_err(fail)?;
+        let written = Written { snapshot: *made.id, tree: made.tree };
+        let uploaded = backend.uploaded();
+        // The index now also names what was just written.
+        let repository = repository.drop_index().to_indexed().map_err(fail)?;
+        Ok((written, Reader { repository, backend }, uploaded))
+    }
+
+    /// Loads the index, for reading.
+    pub(super) fn reader(self) -> Result<Reader, Failure> {
+        let Self { repository, backend } = self;
+        let repository = repository.to_indexed().map_err(|error| classify(&backend, &error))?;
+        Ok(Reader { repository, backend })
+    }
+
+    /// Wraps the key for a password, so that other tools can open a copy of the repository.
+    pub fn add_password(&self, password: &str) -> Result<(), Failure> {
+        let added = self.repository.add_key(password, &KeyOptions::default());
+        added.map(|_| ()).map_err(|error| classify(&self.backend, &error))
+    }
+}
+
+/// Reads snapshots, trees and file contents; everything is checked against its id.
+pub(super) struct Reader {
+    repository: Repository<IndexedFullStatus>,
+    backend: Arc<Backend>,
+}
+
+impl Reader {
+    /// The tree of a snapshot.
+    pub(super) fn snapshot(&self, id: &str) -> Result<TreeId, Failure> {
+        let id: Id = id.parse().map_err(|_| Failure::Mismatch(format!("{id} is no snapshot id")))?;
+        let read = self.repository.get_file::<SnapshotFile>(&SnapshotId::from(id));
+        Ok(read.map_err(|error| classify(&self.backend, &error))?.tree)
+    }
+
+    /// The nodes of a directory, sorted by name.
+    pub(super) fn tree(&self, id: TreeId) -> Result<Vec<Node>, Failure> {
+        let content = self.checked(BlobId::from(id), BlobType::Tree)?;
+        let tree: Tree = serde_json::from_slice(&content)
+            .map_err(|error| Failure::Damaged(format!("directory {id} is unreadable: {error}")))?;
+        Ok(tree.nodes)
+    }
+
+    /// A chunk of a file.
+    pub(super) fn chunk(&self, id: DataId) -> Result<bytes::Bytes, Failure> {
+        self.checked(BlobId::from(id), BlobType::Data)
+    }
+
+    /// Length of a chunk.
+    pub(super) fn length(&self, id: DataId) -> Result<u64, Failure> {
+        let entry = self.repository.get_index_entry(&id).map_err(|error| classify(&self.backend, &error))?;
+        Ok(entry.location.data_length().into())
+    }
+
+    fn checked(&self, id: BlobId, kind: BlobType) -> Result<bytes::Bytes, Failure> {
+        let read = self.repository.get_blob_cached(&id, kind);
+        let content = read.map_err(|error| classify(&self.backend, &error))?;
+        if is_chunk(&id, &content) {
+            Ok(content)
+        } else {
+            Err(Failure::Damaged(format!("the content of blob {id} does not match its id")))
+        }
+    }
+}
+
+/// Whether this content has this id.
+pub(super) fn is_chunk(id: &Id, content: &[u8]) -> bool {
+    Id::new(Sha256::digest(content).into()) == *id
+}
+
+fn prepare(backend: &Arc<Backend>) -> Result<Repository<()>, Failure> {
+    let mut options = RepositoryOptions::default();
+    options.no_cache = true;
+    let backends = RepositoryBackends::new(backend.clone(), None);
+    Repository::new(&options, &backends).map_err(|error| classify(backend, &error))
+}
+
+/// The store's own fault says more than what the engine makes of it.
+fn classify(backend: &Backend, error: &RusticError) -> Failure {
+    backend.fault().map_or_else(|| Failure::Damaged(error.display_log()), Failure::Store)
+}
+
+/// Opening fails without a fault of the store only where the key does not decrypt the configuration.
+fn unopened(backend: &Backend, error: &RusticError) -> Failure {
+    backend.fault().map_or_else(|| Failure::Key(error.display_log()), Failure::Store)
+}

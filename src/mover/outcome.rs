@@ -1,0 +1,229 @@
+//! What a mover run reports to the operator: one line of JSON in the Pod's termination log.
+
+use std::{fs, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+/// Longest failure message, in bytes; the kubelet keeps 4096 bytes of a termination log.
+const LONGEST_MESSAGE: usize = 1500;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Outcome {
+    /// A snapshot was written; it counts once its manifest is published.
+    Backup(BackupDone),
+    /// The volumes hold what the snapshot holds, on disk.
+    Restore(RestoreDone),
+    /// The captured objects are applied.
+    Activate(ActivateDone),
+    /// Nothing may be concluded but this.
+    Failed(Failed),
+}
+
+/// Facts about a new snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BackupDone {
+    /// Its id.
+    pub snapshot: String,
+    /// Id of its tree.
+    pub tree: String,
+    /// Bytes of all files; a file with several hard links counts once.
+    pub bytes: u64,
+    /// Number of names of regular files.
+    pub files: u64,
+    /// Number of captured objects.
+    pub objects: u64,
+    /// Digest over the volumes, the same for their exact copies.
+    pub content_digest: String,
+    /// Bytes sent to the vault.
+    pub uploaded_bytes: u64,
+}
+
+/// Facts about a finished restore.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoreDone {
+    /// Bytes of all files, as in the backup.
+    pub bytes: u64,
+    /// Number of names of regular files.
+    pub files: u64,
+    /// Bytes that differed and were written.
+    pub written_bytes: u64,
+    /// Digest of what was restored.
+    pub content_digest: String,
+}
+
+/// Facts about a finished activation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ActivateDone {
+    /// Number of applied objects.
+    pub applied: u64,
+}
+
+/// Why a run failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Failed {
+    /// For machines.
+    pub reason: Reason,
+    /// For people: what happened and what to do.
+    pub message: String,
+}
+
+/// The closed set of reasons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Reason {
+    /// A file or directory of a volume cannot be read.
+    UnreadableFile,
+    /// A file shrank, vanished or was replaced while it was read.
+    SourceChanged,
+    /// The vault does not answer.
+    VaultUnreachable,
+    /// The vault refuses.
+    VaultRefused,
+    /// The vault's quota for this repository is used up.
+    QuotaExceeded,
+    /// The repository key does not fit the repository.
+    KeyInvalid,
+    /// The repository lacks data or holds wrong data.
+    RepositoryDamaged,
+    /// The snapshot is not what the manifest says.
+    ManifestMismatch,
+    /// A protected claim is not mounted.
+    VolumeMissing,
+    /// A volume is too small.
+    VolumeFull,
+    /// Objects of the namespace cannot be read.
+    CaptureForbidden,
+    /// The cluster refuses captured objects.
+    ObjectRefused,
+    /// The Pod was stopped.
+    Interrupted,
+    /// Anything else.
+    Internal,
+}
+
+impl Reason {
+    /// As in the outcome.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::UnreadableFile => "UnreadableFile",
+            Self::SourceChanged => "SourceChanged",
+            Self::VaultUnreachable => "VaultUnreachable",
+            Self::VaultRefused => "VaultRefused",
+            Self::QuotaExceeded => "QuotaExceeded",
+            Self::KeyInvalid => "KeyInvalid",
+            Self::RepositoryDamaged => "RepositoryDamaged",
+            Self::ManifestMismatch => "ManifestMismatch",
+            Self::VolumeMissing => "VolumeMissing",
+            Self::VolumeFull => "VolumeFull",
+            Self::CaptureForbidden => "CaptureForbidden",
+            Self::ObjectRefused => "ObjectRefused",
+            Self::Interrupted => "Interrupted",
+            Self::Internal => "Internal",
+        }
+    }
+}
+
+/// A termination log that is no outcome.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the mover's termination log is not an outcome ({0}): it was killed, or is of another version; look at its log"
+)]
+pub struct OutcomeError(#[from] serde_json::Error);
+
+impl Outcome {
+    /// A failure, cut to what a termination log holds.
+    #[must_use]
+    pub fn failed(reason: Reason, message: &str) -> Self {
+        // A control character would take six bytes once escaped.
+        let mut message: String = message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        if message.len() > LONGEST_MESSAGE {
+            let end =
+                (0..=LONGEST_MESSAGE).rev().find(|at| message.is_char_boundary(*at)).unwrap_or_default();
+            message.truncate(end);
+        }
+        Self::Failed(Failed { reason, message })
+    }
+
+    /// Reads a termination log.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use data_embassy::mover::outcome::Outcome;
+    ///
+    /// let read = Outcome::parse(r#"{"activate":{"applied":3}}"#).unwrap();
+    /// assert!(matches!(read, Outcome::Activate(done) if done.applied == 3));
+    /// ```
+    pub fn parse(text: &str) -> Result<Self, OutcomeError> {
+        Ok(serde_json::from_str(text.trim())?)
+    }
+
+    /// Whether the run did what it was asked.
+    #[must_use]
+    pub const fn is_success(&self) -> bool {
+        !matches!(self, Self::Failed(_))
+    }
+
+    /// Writes the termination log. The file exists in a Pod and is not replaced, since it is a mount.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        fs::write(path, serde_json::to_string(self)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_is_read_back() {
+        let outcomes = [
+            Outcome::Backup(BackupDone {
+                snapshot: "a".to_owned(),
+                tree: "b".to_owned(),
+                bytes: 1,
+                files: 2,
+                objects: 3,
+                content_digest: "c".to_owned(),
+                uploaded_bytes: 4,
+            }),
+            Outcome::Restore(RestoreDone {
+                bytes: 1,
+                files: 2,
+                written_bytes: 3,
+                content_digest: "c".to_owned(),
+            }),
+            Outcome::Activate(ActivateDone { applied: 1 }),
+            Outcome::failed(Reason::VolumeFull, "no space"),
+        ];
+        for outcome in outcomes {
+            let text = serde_json::to_string(&outcome).unwrap();
+            assert_eq!(Outcome::parse(&text).unwrap(), outcome, "{text}");
+        }
+    }
+
+    #[test]
+    fn field_names_are_the_agreed_ones() {
+        let done = RestoreDone { bytes: 1, files: 2, written_bytes: 3, content_digest: "c".to_owned() };
+        let text = serde_json::to_string(&Outcome::Restore(done)).unwrap();
+        assert_eq!(text, r#"{"restore":{"bytes":1,"files":2,"writtenBytes":3,"contentDigest":"c"}}"#);
+    }
+
+    #[test]
+    fn a_long_message_fits_the_termination_log() {
+        let outcome = Outcome::failed(Reason::Internal, &"\"\u{1}é".repeat(2000));
+        assert!(serde_json::to_string(&outcome).unwrap().len() < 4096);
+    }
+
+    #[test]
+    fn reasons_are_written_as_named() {
+        for reason in [Reason::UnreadableFile, Reason::QuotaExceeded, Reason::Internal] {
+            assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! A repository in a folder, laid out as restic's own, so that restic reads what the mover wrote.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use bytes::Bytes;
+use data_embassy::mover::engine::{Store, StoreError};
+
+#[derive(Debug)]
+pub struct Folder {
+    root: PathBuf,
+    /// Bytes that may still be written; for faults.
+    pub quota: AtomicU64,
+}
+
+impl Folder {
+    pub fn new(root: &Path) -> Self {
+        Self { root: root.to_owned(), quota: AtomicU64::new(u64::MAX) }
+    }
+
+    pub fn path(&self, kind: &str, name: &str) -> PathBuf {
+        match kind {
+            "config" => self.root.join("config"),
+            "data" => self.root.join("data").join(&name[..2]).join(name),
+            kind => self.root.join(kind).join(name),
+        }
+    }
+}
+
+fn refused(error: &io::Error) -> StoreError {
+    StoreError::Refused { reason: "NotFound".to_owned(), message: error.to_string() }
+}
+
+impl Store for Folder {
+    fn create(&self) -> Result<(), StoreError> {
+        for kind in ["data", "index", "snapshots", "keys", "locks"] {
+            fs::create_dir_all(self.root.join(kind)).unwrap();
+        }
+        Ok(())
+    }
+
+    fn list(&self, kind: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let entries = walkdir::WalkDir::new(self.root.join(kind)).into_iter().filter_map(Result::ok);
+        let files = entries.filter(|entry| entry.file_type().is_file());
+        Ok(files.map(|f| (f.file_name().to_str().unwrap().to_owned(), f.metadata().unwrap().len())).collect())
+    }
+
+    fn read(&self, kind: &str, name: &str) -> Result<Bytes, StoreError> {
+        fs::read(self.path(kind, name)).map(Bytes::from).map_err(|error| refused(&error))
+    }
+
+    fn read_range(&self, kind: &str, name: &str, offset: u32, length: u32) -> Result<Bytes, StoreError> {
+        use std::os::unix::fs::FileExt;
+        let mut content = vec![0; length as usize];
+        let file = fs::File::open(self.path(kind, name)).map_err(|error| refused(&error))?;
+        file.read_exact_at(&mut content, offset.into()).map_err(|error| refused(&error))?;
+        Ok(content.into())
+    }
+
+    fn write(&self, kind: &str, name: &str, content: Bytes) -> Result<(), StoreError> {
+        let path = self.path(kind, name);
+        if path.exists() {
+            return Err(StoreError::Refused { reason: "Exists".to_owned(), message: name.to_owned() });
+        }
+        let size = content.len() as u64;
+        if self.quota.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |q| q.checked_sub(size)).is_err() {
+            return Err(StoreError::Refused {
+                reason: "QuotaExceeded".to_owned(),
+                message: "full".to_owned(),
+            });
+        }
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+        Ok(())
+    }
+}

@@ -6,7 +6,7 @@ SHELL := /bin/bash
 .PHONY: help setup test unit admission lint generate
 
 # Suites that need no cluster.
-UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover
+UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:

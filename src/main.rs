@@ -1,8 +1,13 @@
 //! Arguments, logging, signals; dispatch to a subcommand.
 
-use std::process::ExitCode;
+use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
+use data_embassy::{
+    run::telemetry::{self, LogFormat},
+    vault::server,
+};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// The Data Embassy operator: one binary, a subcommand for each role.
 #[derive(Parser)]
@@ -16,11 +21,14 @@ struct Arguments {
 enum Command {
     /// Print the CustomResourceDefinitions, as `crds/` holds them.
     Crd,
+    /// Serve this site's vault: an append-only store behind mutual TLS, without access to the cluster.
+    Vault(server::Arguments),
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse().command {
-        Command::Crd => data_embassy::api::definitions::print(),
+    let result: Result<(), Box<dyn Error>> = match Arguments::parse().command {
+        Command::Crd => data_embassy::api::definitions::print().map_err(Into::into),
+        Command::Vault(arguments) => vault(arguments),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -29,4 +37,18 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+#[tokio::main]
+async fn vault(arguments: server::Arguments) -> Result<(), Box<dyn Error>> {
+    telemetry::start(LogFormat::Json);
+    let mut terminated = signal(SignalKind::terminate())?;
+    let mut interrupted = signal(SignalKind::interrupt())?;
+    let shutdown = async move {
+        tokio::select! {
+            _ = terminated.recv() => {}
+            _ = interrupted.recv() => {}
+        }
+    };
+    Ok(server::serve(arguments, shutdown).await?)
 }

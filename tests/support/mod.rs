@@ -1,3 +1,6 @@
 //! What several test suites share.
 
+#![allow(dead_code)] // each suite uses a part of it
+
 pub mod api_server;
+pub mod vault;

@@ -1,0 +1,9 @@
+//! Clients of a vault: asynchronous for the operator, blocking for the mover.
+
+mod error;
+mod operator;
+mod repository;
+
+pub use error::ClientError;
+pub use operator::VaultClient;
+pub use repository::RepositoryClient;

@@ -1,0 +1,147 @@
+//! One repository at a vault, for blocking code. Must not be used on a thread of an asynchronous runtime.
+
+use std::{thread::sleep, time::Duration};
+
+use bytes::Bytes;
+use reqwest::{
+    Method,
+    blocking::{Client, RequestBuilder},
+    header::{ACCEPT, RANGE},
+};
+
+use crate::trust::tls::{Material, blocking_client};
+use crate::vault::protocol::{REST_V2, StoredObject};
+
+use super::ClientError;
+
+/// How often a request is sent in all.
+const TRIES: u32 = 5;
+/// Before the second try; doubled for each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const LONGEST_PAUSE: Duration = Duration::from_secs(8);
+/// For an answer without a body.
+const PATIENCE: Duration = Duration::from_mins(1);
+/// A slower link than this many bytes a second is taken for a broken one.
+const SLOWEST: u64 = 32 << 10;
+/// Size to wait for where it is not known before.
+const UNKNOWN: u64 = 64 << 20;
+
+/// A client of one repository. Clones share their connections.
+#[derive(Clone, Debug)]
+pub struct RepositoryClient {
+    client: Client,
+    /// With a slash at its end.
+    url: String,
+    pause: Duration,
+}
+
+impl RepositoryClient {
+    /// `base_url` is `https://host:port`; `path` is `<namespace>/<name>/<epoch slug>`.
+    pub fn new(base_url: &str, path: &str, material: &Material) -> Result<Self, ClientError> {
+        let url = format!("{}/repo/{path}/", base_url.trim_end_matches('/'));
+        Ok(Self { client: blocking_client(material)?, url, pause: FIRST_PAUSE })
+    }
+
+    /// With another pause before the second try.
+    #[must_use]
+    pub fn with_pause(self, pause: Duration) -> Self {
+        Self { pause, ..self }
+    }
+
+    /// Where the repository is.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Makes the repository, if it is not there yet.
+    pub fn create(&self) -> Result<(), ClientError> {
+        let url = format!("{}?create=true", self.url);
+        self.send(&url, 0, |client| client.request(Method::POST, &url)).map(drop)
+    }
+
+    /// Names and sizes of all objects of that kind; `config` is listed under its own name, if it is there.
+    pub fn list(&self, kind: &str) -> Result<Vec<(String, u64)>, ClientError> {
+        if kind == "config" {
+            return Ok(self.config_size()?.map(|size| (kind.to_owned(), size)).into_iter().collect());
+        }
+        let url = format!("{}{kind}/", self.url);
+        let body = self.send(&url, UNKNOWN, |client| client.get(&url).header(ACCEPT, REST_V2))?;
+        let objects: Vec<StoredObject> =
+            serde_json::from_slice(&body).map_err(|error| ClientError::unexpected(&url, &error))?;
+        Ok(objects.into_iter().map(|object| (object.name, object.size)).collect())
+    }
+
+    /// A whole object. The name of `config` does not matter.
+    pub fn read(&self, kind: &str, name: &str) -> Result<Bytes, ClientError> {
+        let url = self.object(kind, name);
+        self.send(&url, UNKNOWN, |client| client.get(&url))
+    }
+
+    /// A part of an object. One that ends early is an error.
+    pub fn read_range(&self, kind: &str, name: &str, offset: u32, length: u32) -> Result<Bytes, ClientError> {
+        if length == 0 {
+            return Ok(Bytes::new());
+        }
+        let url = self.object(kind, name);
+        let range = format!("bytes={offset}-{}", u64::from(offset) + u64::from(length) - 1);
+        let body = self.send(&url, length.into(), |client| client.get(&url).header(RANGE, &range))?;
+        if body.len() as u64 == u64::from(length) {
+            Ok(body)
+        } else {
+            let cause = format!("{} bytes came where {length} from {offset} on were asked for", body.len());
+            Err(ClientError::unexpected(&url, &cause))
+        }
+    }
+
+    /// Stores an object. The same again is no error.
+    #[allow(clippy::needless_pass_by_value)] // every caller gives it away
+    pub fn write(&self, kind: &str, name: &str, bytes: Bytes) -> Result<(), ClientError> {
+        let url = self.object(kind, name);
+        let size = bytes.len() as u64;
+        // Cloning `Bytes` copies nothing.
+        self.send(&url, size, |client| client.request(Method::POST, &url).body(bytes.clone())).map(drop)
+    }
+
+    fn config_size(&self) -> Result<Option<u64>, ClientError> {
+        match self.read("config", "") {
+            Ok(bytes) => Ok(Some(bytes.len() as u64)),
+            Err(ClientError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn object(&self, kind: &str, name: &str) -> String {
+        if kind == "config" { format!("{}config", self.url) } else { format!("{}{kind}/{name}", self.url) }
+    }
+
+    /// Sends until it is answered, `size` bytes being on their way.
+    fn send(
+        &self,
+        url: &str,
+        size: u64,
+        request: impl Fn(&Client) -> RequestBuilder,
+    ) -> Result<Bytes, ClientError> {
+        let limit = PATIENCE + Duration::from_secs(size / SLOWEST);
+        let mut pause = self.pause;
+        for _ in 1..TRIES {
+            match once(url, request(&self.client).timeout(limit)) {
+                Err(error) if error.is_transient() => {
+                    tracing::warn!(%error, "trying again in {pause:?}");
+                    sleep(pause);
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                result => return result,
+            }
+        }
+        once(url, request(&self.client).timeout(limit))
+    }
+}
+
+fn once(url: &str, request: RequestBuilder) -> Result<Bytes, ClientError> {
+    let lost = |error: reqwest::Error| ClientError::transport(url, &error.without_url());
+    let response = request.send().map_err(lost)?;
+    let status = response.status();
+    let body = response.bytes().map_err(lost)?;
+    if status.is_success() { Ok(body) } else { Err(ClientError::answer(status.as_u16(), &body)) }
+}

@@ -1,0 +1,189 @@
+//! Durable, create-only files. Blocking: to be called where blocking is allowed.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// What became of a file that was to be published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Published {
+    /// It is there now, durably.
+    New,
+    /// Another was there before.
+    Exists,
+}
+
+/// The folder for unfinished files, on the same filesystem as all others.
+pub struct Workshop {
+    folder: PathBuf,
+    next: AtomicU64,
+}
+
+impl Workshop {
+    /// Empties the folder: what is in it belongs to uploads that a stop cut off.
+    pub fn open(folder: PathBuf) -> io::Result<Self> {
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::create_dir(&folder)?;
+        Ok(Self { folder, next: AtomicU64::new(0) })
+    }
+
+    /// A new unfinished file, opened for writing.
+    pub fn begin(&self) -> io::Result<(Unfinished, File)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.folder.join(number.to_string());
+        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        Ok((Unfinished { path }, file))
+    }
+
+    /// Writes a whole small file at `target`, if there is none.
+    pub fn create(&self, target: &Path, content: &[u8]) -> io::Result<Published> {
+        self.written(content)?.publish(target)
+    }
+
+    /// Writes a whole small file at `target`, whatever was there.
+    pub fn replace(&self, target: &Path, content: &[u8]) -> io::Result<()> {
+        fs::rename(&self.written(content)?.path, target)?;
+        sync_parent(target)
+    }
+
+    fn written(&self, content: &[u8]) -> io::Result<Unfinished> {
+        let (unfinished, mut file) = self.begin()?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        Ok(unfinished)
+    }
+}
+
+/// A file that vanishes unless it is published.
+pub struct Unfinished {
+    path: PathBuf,
+}
+
+impl Unfinished {
+    /// Gives the synced file its name, if that is free. Durable when it returns.
+    pub fn publish(self, target: &Path) -> io::Result<Published> {
+        if let Some(folder) = target.parent() {
+            make_folders(folder)?;
+        }
+        // A link fails where a rename would overwrite.
+        match fs::hard_link(&self.path, target) {
+            Ok(()) => sync_parent(target).map(|()| Published::New),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                // Whoever was first may not have synced yet; the answer must be true all the same.
+                sync_parent(target).map(|()| Published::Exists)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Gone already after a rename; what stays is removed at the next start.
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// Makes `folder` and what is missing above it, each durably.
+pub fn make_folders(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = folder.parent() {
+        make_folders(parent)?;
+    }
+    match fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(folder),
+    }
+}
+
+/// Bytes of all files below `folder`; none if it does not exist.
+pub fn size_of(folder: &Path) -> io::Result<u64> {
+    let mut sum = 0;
+    for entry in walkdir::WalkDir::new(folder) {
+        match entry.and_then(|entry| entry.metadata()) {
+            Ok(metadata) if metadata.is_file() => sum += metadata.len(),
+            Ok(_) => {}
+            Err(error) => {
+                let error = io::Error::from(error);
+                if error.kind() != io::ErrorKind::NotFound {
+                    return Err(error);
+                }
+            }
+        }
+    }
+    Ok(sum)
+}
+
+/// Names in `folder`; none if it does not exist.
+pub fn names_in(folder: &Path) -> io::Result<Vec<String>> {
+    match fs::read_dir(folder) {
+        Ok(entries) => {
+            let names: io::Result<Vec<_>> = entries.map(|entry| Ok(entry?.file_name())).collect();
+            Ok(names?.into_iter().filter_map(|name| name.into_string().ok()).collect())
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(vec![]),
+        Err(error) => Err(error),
+    }
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) => File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_overwritten_and_nothing_is_left() {
+        let root = tempfile::tempdir().unwrap();
+        let workshop = Workshop::open(root.path().join("tmp")).unwrap();
+        let target = root.path().join("a/b/c");
+        assert_eq!(workshop.create(&target, b"first").unwrap(), Published::New);
+        assert_eq!(workshop.create(&target, b"second").unwrap(), Published::Exists);
+        assert_eq!(fs::read(&target).unwrap(), b"first");
+        assert_eq!(names_in(&root.path().join("tmp")).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn replacing_leaves_one_file() {
+        let root = tempfile::tempdir().unwrap();
+        let workshop = Workshop::open(root.path().join("tmp")).unwrap();
+        let target = root.path().join("policy");
+        workshop.replace(&target, b"first").unwrap();
+        workshop.replace(&target, b"second").unwrap();
+        assert_eq!(fs::read(&target).unwrap(), b"second");
+        assert_eq!(names_in(&root.path().join("tmp")).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_workshop_is_emptied_at_start() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("tmp");
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("7"), b"left").unwrap();
+        Workshop::open(folder.clone()).unwrap();
+        assert_eq!(names_in(&folder).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn sizes_are_those_of_files() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        fs::write(root.path().join("a/x"), [0; 10]).unwrap();
+        fs::write(root.path().join("y"), [0; 5]).unwrap();
+        assert_eq!(size_of(root.path()).unwrap(), 15);
+        assert_eq!(size_of(&root.path().join("none")).unwrap(), 0);
+    }
+}

@@ -1,0 +1,118 @@
+//! Mail: one gapless sequence of letters for each site, and waiting for the next one.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::vault::protocol::{MAX_DOCUMENT, MAX_LETTERS, MAX_WAIT, Mailbox, StoredLetter};
+
+use super::{
+    disk::Published,
+    dispatch::{Query, blocking},
+    embassy::{Embassy, Reservation},
+    refusal::Refusal,
+    rights::Area,
+    route::Place,
+    upload::Upload,
+};
+
+/// How often a reader looks for an embassy that nobody wrote to yet.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// `PUT /mail/{namespace}/{name}/{site}/{sequence}`
+pub async fn put(
+    query: &Query<'_>,
+    place: &Place,
+    author: &str,
+    sequence: i64,
+    upload: &mut Upload,
+) -> Result<Response, Refusal> {
+    let (embassy, quota) = query.writable(place, Area::Mail, author).await?;
+    let text = upload.text(MAX_DOCUMENT).await?;
+    let _posting = embassy.posting.lock().await;
+    let last = embassy.last_letter(author);
+    let target = embassy.letter(author, sequence);
+    if sequence == last {
+        let stored = blocking(move || Ok(fs::read_to_string(target)?)).await?;
+        let same = stored == text;
+        return if same { Ok(StatusCode::OK.into_response()) } else { Err(out_of_order(last, sequence)) };
+    }
+    if sequence != last + 1 {
+        return Err(out_of_order(last, sequence));
+    }
+    let mut space = Reservation::new(&embassy, quota);
+    space.grow(text.len() as u64)?;
+    let vault = Arc::clone(query.vault);
+    let published = blocking(move || Ok(vault.workshop.create(&target, text.as_bytes())?)).await?;
+    if published == Published::Exists {
+        return Err(out_of_order(sequence, sequence));
+    }
+    space.keep();
+    query.vault.metrics.stored(place, embassy.used());
+    embassy.letters.send_modify(|letters| {
+        letters.insert(author.to_owned(), sequence);
+    });
+    Ok(StatusCode::CREATED.into_response())
+}
+
+/// `GET /mail/{namespace}/{name}/{site}?after=N&wait=SECONDS`
+pub async fn letters(query: &Query<'_>, place: &Place, author: &str) -> Result<Response, Refusal> {
+    let after = i64::try_from(query.number("after", 0)?).unwrap_or(i64::MAX);
+    let wait = Duration::from_secs(query.number("wait", 0)?.min(MAX_WAIT));
+    let until = Instant::now() + wait;
+    let Some(embassy) = appear(query, place, until).await? else {
+        return Ok(Json(Vec::<StoredLetter>::new()).into_response());
+    };
+    arrive(query, &embassy, author, after, until).await;
+    let last = embassy.last_letter(author).min(after.saturating_add(MAX_LETTERS));
+    let author = author.to_owned();
+    let letters = blocking(move || {
+        let sequences = after.saturating_add(1)..=last;
+        let letters = sequences.map(|sequence| {
+            let text = fs::read_to_string(embassy.letter(&author, sequence))?;
+            Ok(StoredLetter { sequence, text })
+        });
+        letters.collect::<Result<Vec<_>, Refusal>>()
+    })
+    .await?;
+    Ok(Json(letters).into_response())
+}
+
+/// `GET /mail/{namespace}/{name}`
+pub fn mailboxes(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
+    let embassy = query.readable(place, Area::Mail)?;
+    let letters = embassy.map(|embassy| embassy.letters.borrow().clone()).unwrap_or_default();
+    let mailboxes: Vec<Mailbox> = letters.into_iter().map(|(site, last)| Mailbox { site, last }).collect();
+    Ok(Json(mailboxes).into_response())
+}
+
+/// The embassy, as soon as anything is stored for it.
+async fn appear(query: &Query<'_>, place: &Place, until: Instant) -> Result<Option<Arc<Embassy>>, Refusal> {
+    loop {
+        let embassy = query.readable(place, Area::Mail)?;
+        let now = Instant::now();
+        if embassy.is_some() || now >= until || query.vault.stopping.is_cancelled() {
+            return Ok(embassy);
+        }
+        sleep_until(until.min(now + LOOK)).await;
+    }
+}
+
+/// Waits for a letter after `after`, but not longer than `until` and not while the vault stops.
+async fn arrive(query: &Query<'_>, embassy: &Embassy, author: &str, after: i64, until: Instant) {
+    let mut letters = embassy.letters.subscribe();
+    let next = letters.wait_for(|letters| letters.get(author).is_some_and(|last| *last > after));
+    tokio::select! {
+        _ = timeout_at(until, next) => {}
+        () = query.vault.stopping.cancelled() => {}
+    }
+}
+
+fn out_of_order(last: i64, found: i64) -> Refusal {
+    Refusal::OutOfOrder { last, found }
+}

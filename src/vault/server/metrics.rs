@@ -1,0 +1,80 @@
+//! What Prometheus sees of the vault.
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::{Registry, Unit},
+};
+
+use super::route::Place;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Answered {
+    route: &'static str,
+    status: u16,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Refused {
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Stored {
+    namespace: String,
+    embassy: String,
+}
+
+/// Counters and gauges. Clones count together.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    requests: Family<Answered, Counter>,
+    refused: Family<Refused, Counter>,
+    received: Counter,
+    sent: Counter,
+    stored: Family<Stored, Gauge>,
+    handshakes: Counter,
+    /// Connections open now.
+    pub connections: Gauge,
+}
+
+impl Metrics {
+    /// Makes all of them visible.
+    pub fn register(&self, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("data_embassy_vault");
+        registry.register("requests", "Requests answered", self.requests.clone());
+        registry.register("refused", "Requests refused, by reason", self.refused.clone());
+        registry.register_with_unit("received", "Bytes of uploads", Unit::Bytes, self.received.clone());
+        registry.register_with_unit("sent", "Bytes of answers", Unit::Bytes, self.sent.clone());
+        registry.register_with_unit("stored", "Bytes of an embassy", Unit::Bytes, self.stored.clone());
+        registry.register("failed_handshakes", "Connections that TLS refused", self.handshakes.clone());
+        registry.register("connections", "Connections open now", self.connections.clone());
+    }
+
+    /// A request was answered with `bytes`.
+    pub fn answered(&self, route: &'static str, status: u16, bytes: u64) {
+        self.requests.get_or_create(&Answered { route, status }).inc();
+        self.sent.inc_by(bytes);
+    }
+
+    /// A request was refused.
+    pub fn refused(&self, reason: &'static str) {
+        self.refused.get_or_create(&Refused { reason }).inc();
+    }
+
+    /// Bytes of an upload arrived.
+    pub fn received(&self, bytes: u64) {
+        self.received.inc_by(bytes);
+    }
+
+    /// An embassy takes that much.
+    pub fn stored(&self, place: &Place, bytes: u64) {
+        let labels = Stored { namespace: place.namespace.clone(), embassy: place.name.clone() };
+        self.stored.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// TLS refused a connection.
+    pub fn failed_handshake(&self) {
+        self.handshakes.inc();
+    }
+}

@@ -1,0 +1,100 @@
+//! Signed manifests of recovery points: put once, never changed.
+
+use std::{fs, io, path::Path, sync::Arc};
+
+use axum::{
+    Json,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+
+use crate::vault::protocol::{MAX_DOCUMENT, StoredPoint};
+
+use super::{
+    disk::{Published, names_in},
+    dispatch::{Query, blocking},
+    embassy::Reservation,
+    refusal::Refusal,
+    rights::Area,
+    route::{Place, Slug},
+    upload::Upload,
+};
+
+/// `PUT /points/{namespace}/{name}/{epoch}/{sequence}`
+pub async fn put(
+    query: &Query<'_>,
+    place: &Place,
+    slug: &Slug,
+    sequence: i64,
+    upload: &mut Upload,
+) -> Result<Response, Refusal> {
+    let (embassy, quota) = query.writable(place, Area::Points, &slug.site).await?;
+    let text = upload.text(MAX_DOCUMENT).await?;
+    let mut space = Reservation::new(&embassy, quota);
+    let target = embassy.point(slug, sequence);
+    let vault = Arc::clone(query.vault);
+    let published = blocking(move || {
+        // The same document again needs no space, so a full quota must not refuse it.
+        if !target.exists() {
+            space.grow(text.len() as u64)?;
+            if vault.workshop.create(&target, text.as_bytes())? == Published::New {
+                space.keep();
+                return Ok(Published::New);
+            }
+        }
+        let stored = fs::read_to_string(&target)?;
+        if stored == text { Ok(Published::Exists) } else { Err(Refusal::Different { text: stored }) }
+    })
+    .await?;
+    query.vault.metrics.stored(place, embassy.used());
+    Ok(match published {
+        Published::New => StatusCode::CREATED.into_response(),
+        Published::Exists => StatusCode::OK.into_response(),
+    })
+}
+
+/// `GET /points/{namespace}/{name}/{epoch}/{sequence}`
+pub async fn get(query: &Query<'_>, place: &Place, slug: &Slug, sequence: i64) -> Result<Response, Refusal> {
+    let what = format!("recovery point {}/{sequence}", slug.text());
+    let Some(embassy) = query.readable(place, Area::Points)? else {
+        return Err(Refusal::NotFound(what));
+    };
+    let path = embassy.point(slug, sequence);
+    let text = tokio::fs::read_to_string(path).await.map_err(Refusal::reading(&what))?;
+    Ok(Json(StoredPoint { epoch: slug.text(), sequence, text }).into_response())
+}
+
+/// `GET /points/{namespace}/{name}`, with `?epoch=` of one epoch and with `?after=` after that sequence only.
+pub async fn list(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
+    let Some(embassy) = query.readable(place, Area::Points)? else {
+        return Ok(Json(Vec::<StoredPoint>::new()).into_response());
+    };
+    let after = query.number("after", 0)?;
+    let epoch = query.parameter("epoch").map(str::to_owned);
+    let folder = embassy.points();
+    let points = blocking(move || Ok(read_all(&folder, epoch.as_deref(), after)?)).await?;
+    Ok(Json(points).into_response())
+}
+
+/// In the order of all points: by epoch, then by sequence.
+fn read_all(folder: &Path, epoch: Option<&str>, after: u64) -> io::Result<Vec<StoredPoint>> {
+    let names = names_in(folder)?;
+    let mut slugs: Vec<Slug> = names.iter().filter_map(|name| Slug::parse(name)).collect();
+    slugs.retain(|slug| epoch.is_none_or(|epoch| slug.text() == epoch));
+    slugs.sort_by(|a, b| (a.number, &a.site).cmp(&(b.number, &b.site)));
+    let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let mut points = vec![];
+    for slug in slugs {
+        let folder = folder.join(slug.text());
+        let names = names_in(&folder)?;
+        let mut sequences: Vec<i64> =
+            names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
+        sequences.retain(|sequence| *sequence > after);
+        sequences.sort_unstable();
+        for sequence in sequences {
+            let text = fs::read_to_string(folder.join(format!("{sequence}.json")))?;
+            points.push(StoredPoint { epoch: slug.text(), sequence, text });
+        }
+    }
+    Ok(points)
+}

@@ -1,0 +1,8 @@
+//! The vault: a real server, real certificates, real clients.
+
+#![cfg(test)]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod repository;

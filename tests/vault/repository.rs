@@ -1,0 +1,186 @@
+//! Repositories: what goes in comes out, and nothing is changed, lost or left over.
+
+use std::fs;
+
+use bytes::Bytes;
+use data_embassy::{
+    trust::identity::Role,
+    vault::client::{ClientError, RepositoryClient},
+};
+use sha2::{Digest, Sha256};
+
+use crate::support::vault::TestVault;
+
+pub const PATH: &str = "ns/register/1-tallinn";
+
+pub fn digest(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
+}
+
+/// A vault that hosts `tallinn` in `ns`, with an empty repository.
+pub fn prepared(quota_bytes: i64) -> (TestVault, RepositoryClient) {
+    prepared_in(TestVault::start(), quota_bytes)
+}
+
+fn prepared_in(vault: TestVault, quota_bytes: i64) -> (TestVault, RepositoryClient) {
+    vault.host("tallinn", "ns", quota_bytes);
+    let client = vault.repository("tallinn", Role::Mover, PATH);
+    client.create().unwrap();
+    (vault, client)
+}
+
+fn reason(error: ClientError) -> String {
+    match error {
+        ClientError::Refused { reason, .. } => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Names of all files below a folder of the store.
+fn files(vault: &TestVault, folder: &str) -> Vec<String> {
+    let walk = walkdir::WalkDir::new(vault.store(folder)).into_iter().filter_map(Result::ok);
+    let files = walk.filter(|entry| entry.file_type().is_file());
+    files.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn what_goes_in_comes_out() {
+    let (vault, client) = prepared(100 << 20);
+    assert!(client.list("config").unwrap().is_empty());
+    client.write("config", "", Bytes::from_static(b"configuration")).unwrap();
+    assert_eq!(client.read("config", "any").unwrap().as_ref(), b"configuration");
+    assert_eq!(client.list("config").unwrap(), [("config".to_owned(), 13)]);
+    let content: Vec<u8> = (0..20_000_000_u32).map(|n| (n % 251).to_le_bytes()[0]).collect();
+    let name = digest(&content);
+    for kind in ["data", "index", "snapshots"] {
+        client.write(kind, &name, content.clone().into()).unwrap();
+        assert_eq!(client.list(kind).unwrap(), [(name.clone(), 20_000_000)]);
+        assert!(client.read(kind, &name).unwrap() == content, "{kind}");
+        let part = client.read_range(kind, &name, 1_000_003, 70_000).unwrap();
+        assert!(part == content[1_000_003..1_070_003], "{kind}");
+    }
+    assert!(client.list("keys").unwrap().is_empty());
+    assert!(client.read_range("data", &name, 19_999_999, 2).is_err());
+    assert_eq!(client.read_range("data", &name, 5, 0).unwrap().len(), 0);
+    drop(vault);
+}
+
+#[test]
+fn the_same_again_is_no_error_and_another_is_refused() {
+    let (vault, client) = prepared(1 << 20);
+    client.create().unwrap();
+    for _ in 0..2 {
+        client.write("config", "", Bytes::from_static(b"one")).unwrap();
+        client.write("data", &digest(b"pack"), Bytes::from_static(b"pack")).unwrap();
+    }
+    assert_eq!(reason(client.write("config", "", Bytes::from_static(b"two")).unwrap_err()), "Exists");
+    let error = client.write("data", &digest(b"pack"), Bytes::from_static(b"kcap")).unwrap_err();
+    assert_eq!(reason(error), "WrongDigest");
+    assert_eq!(client.read("config", "").unwrap().as_ref(), b"one");
+    assert!(files(&vault, "tmp").is_empty());
+}
+
+#[test]
+fn a_damaged_upload_leaves_nothing() {
+    let (vault, client) = prepared(1 << 20);
+    let error = client.write("data", &digest(b"pack"), Bytes::from_static(b"p4ck")).unwrap_err();
+    assert_eq!(reason(error), "WrongDigest");
+    assert!(client.list("data").unwrap().is_empty());
+    assert!(files(&vault, "tmp").is_empty());
+    assert!(matches!(client.read("data", &digest(b"pack")), Err(ClientError::NotFound { .. })));
+}
+
+#[test]
+fn a_stored_object_that_the_disk_cut_is_noticed() {
+    let (vault, client) = prepared(1 << 20);
+    let name = digest(b"pack");
+    client.write("index", &name, Bytes::from_static(b"pack")).unwrap();
+    let file = vault.store("embassies/ns/register/repo/1-tallinn/index").join(&name);
+    fs::write(file, b"pa").unwrap();
+    let error = client.write("index", &name, Bytes::from_static(b"pack")).unwrap_err();
+    assert!(matches!(error, ClientError::Conflict { .. }), "{error}");
+}
+
+#[test]
+fn uploads_need_a_repository() {
+    let vault = TestVault::start();
+    vault.host("tallinn", "ns", 1 << 20);
+    let client = vault.repository("tallinn", Role::Mover, PATH);
+    let error = client.write("config", "", Bytes::from_static(b"one")).unwrap_err();
+    assert!(matches!(error, ClientError::NotFound { .. }), "{error}");
+    assert!(matches!(client.list("data"), Err(ClientError::NotFound { .. })));
+}
+
+#[test]
+fn keys_locks_and_deletion_are_refused() {
+    let (vault, client) = prepared(1 << 20);
+    let name = digest(b"x");
+    assert_eq!(reason(client.write("keys", &name, Bytes::from_static(b"x")).unwrap_err()), "NoKeyFiles");
+    assert_eq!(reason(client.write("locks", &name, Bytes::from_static(b"x")).unwrap_err()), "NoLocks");
+    client.write("data", &name, Bytes::from_static(b"x")).unwrap();
+    for site in ["tallinn", "luxembourg"] {
+        let raw = vault.raw(site, Role::Operator);
+        for path in [format!("/repo/{PATH}/data/{name}"), format!("/repo/{PATH}/"), "/anything".to_owned()] {
+            assert_eq!(raw.refused("DELETE", &path, ""), (403, "NeverDeletes".to_owned()));
+        }
+    }
+    assert_eq!(client.read("data", &name).unwrap().as_ref(), b"x");
+}
+
+#[test]
+fn a_quota_is_a_final_answer_and_leaves_room_for_mail() {
+    let (vault, client) = prepared(1_000_000);
+    let large = vec![7; 900_000];
+    client.write("data", &digest(&large), large.clone().into()).unwrap();
+    let more = vec![8; 200_000];
+    let error = client.write("data", &digest(&more), more.into()).unwrap_err();
+    assert_eq!(reason(error), "QuotaExceeded");
+    assert!(files(&vault, "tmp").is_empty());
+    // What is stored already needs no space.
+    client.write("data", &digest(&large), large.into()).unwrap();
+    let small = vec![9; 90_000];
+    client.write("data", &digest(&small), small.into()).unwrap();
+    let raw = vault.raw("tallinn", Role::Operator);
+    assert_eq!(raw.send("PUT", "/mail/ns/register/tallinn/1", "x".repeat(100_000)).0, 201);
+    vault.host("tallinn", "ns", 2_000_000);
+    let more = vec![8; 200_000];
+    client.write("data", &digest(&more), more.into()).unwrap();
+}
+
+#[test]
+fn an_object_has_a_largest_size() {
+    let vault = TestVault::start_with(|arguments| arguments.max_object_bytes = 1 << 20);
+    let (vault, client) = prepared_in(vault, 100 << 20);
+    let large = vec![0; 8 << 20];
+    assert_eq!(reason(client.write("data", &digest(&large), large.into()).unwrap_err()), "TooLarge");
+    assert_eq!(reason(client.write("config", "", vec![0; (64 << 10) + 1].into()).unwrap_err()), "TooLarge");
+    assert!(files(&vault, "tmp").is_empty());
+    assert!(files(&vault, "embassies/ns/register/repo").is_empty());
+}
+
+#[test]
+fn a_restart_keeps_all() {
+    let (mut vault, client) = prepared(1_000_000);
+    let large = vec![7; 900_000];
+    let name = digest(&large);
+    client.write("data", &name, large.clone().into()).unwrap();
+    fs::write(vault.store("tmp/99"), b"cut off").unwrap();
+    vault.restart();
+    assert!(files(&vault, "tmp").is_empty());
+    let client = vault.repository("tallinn", Role::Mover, PATH);
+    assert!(client.read("data", &name).unwrap() == large);
+    let more = vec![8; 200_000];
+    assert_eq!(reason(client.write("data", &digest(&more), more.into()).unwrap_err()), "QuotaExceeded");
+}
+
+#[test]
+fn a_vault_that_is_away_for_a_moment_is_waited_for() {
+    let (mut vault, client) = prepared(1 << 20);
+    client.write("data", &digest(b"x"), Bytes::from_static(b"x")).unwrap();
+    vault.stop();
+    let started = std::time::Instant::now();
+    let error = client.read("data", &digest(b"x")).unwrap_err();
+    assert!(matches!(error, ClientError::Unreachable { .. }), "{error}");
+    // 10, 20, 40 and 80 ms between five tries.
+    assert!(started.elapsed() >= std::time::Duration::from_millis(150));
+}

@@ -1,6 +1,9 @@
 //! The mover: backup, restore, capture and activation, each one short-lived process in a Pod of its own.
 
+pub mod activate;
+pub mod arguments;
 pub mod backup;
+pub mod capture;
 mod directory;
 pub mod engine;
 pub mod failure;

@@ -20,15 +20,8 @@ use super::{
     windows::Windows,
 };
 
-/// Waits between tries, half a minute in all: a vault that restarts is back by then.
-const WAITS: [Duration; 6] = [
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(4),
-    Duration::from_secs(8),
-    Duration::from_secs(16),
-];
+/// Waits between tries, beyond the store's own quick ones: a vault that moves to another node is back by then.
+const WAITS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), Duration::from_secs(30)];
 
 /// Asked before a snapshot is written; an answer is why it must not be.
 pub(super) type Veto = Arc<dyn Fn() -> Option<String> + Send + Sync>;
@@ -77,7 +70,7 @@ impl Backend {
         self.uploaded.load(Ordering::Relaxed)
     }
 
-    /// Runs a request until it is answered, at most for half a minute.
+    /// Runs a request until it is answered, at most for some minutes.
     pub(super) fn ask<T>(
         &self,
         request: impl Fn(&dyn Store) -> Result<T, StoreError>,
@@ -102,23 +95,6 @@ impl Backend {
         let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
         fault.get_or_insert_with(|| error.clone());
         error
-    }
-
-    fn write_once(&self, kind: FileType, name: &str, content: &Bytes) -> Result<(), StoreError> {
-        let lost_answer = AtomicU64::new(0);
-        self.ask(|store| match store.write(kind.dirname(), name, content.clone()) {
-            Err(StoreError::Unreachable(why)) => {
-                lost_answer.store(1, Ordering::Relaxed);
-                Err(StoreError::Unreachable(why))
-            }
-            // The first try may have succeeded although its answer was lost.
-            Err(refused) if lost_answer.load(Ordering::Relaxed) == 1 => {
-                let held = store.list(kind.dirname())?;
-                let there = held.iter().any(|(held, size)| held == name && *size == content.len() as u64);
-                if there { Ok(()) } else { Err(refused) }
-            }
-            result => result,
-        })
     }
 
     fn size(&self, id: &Id) -> RusticResult<Option<u32>> {
@@ -212,7 +188,8 @@ impl WriteBackend for Backend {
             return Err(RusticError::new(ErrorKind::InputOutput, why));
         }
         let content: Bytes = content.into_vec().concat().into();
-        self.write_once(kind, &file_name(kind, id), &content).map_err(failed)?;
+        let name = file_name(kind, id);
+        self.ask(|store| store.write(kind.dirname(), &name, content.clone())).map_err(failed)?;
         self.uploaded.fetch_add(content.len() as u64, Ordering::Relaxed);
         Ok(())
     }

@@ -16,7 +16,7 @@ pub trait Store: Send + Sync + Debug {
     fn read(&self, kind: &str, name: &str) -> Result<Bytes, StoreError>;
     /// A part of a file.
     fn read_range(&self, kind: &str, name: &str, offset: u32, length: u32) -> Result<Bytes, StoreError>;
-    /// Stores a new file durably.
+    /// Stores a new file durably. The same content again is no error: an answer may be lost.
     fn write(&self, kind: &str, name: &str, content: Bytes) -> Result<(), StoreError>;
 }
 

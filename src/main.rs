@@ -4,6 +4,7 @@ use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use data_embassy::{
+    mover,
     run::telemetry::{self, LogFormat},
     vault::server,
 };
@@ -23,12 +24,18 @@ enum Command {
     Crd,
     /// Serve this site's vault: an append-only store behind mutual TLS, without access to the cluster.
     Vault(server::Arguments),
+    /// Move a namespace's data once; run by the operator as a Job.
+    Mover(mover::arguments::Arguments),
 }
 
 fn main() -> ExitCode {
     let result: Result<(), Box<dyn Error>> = match Arguments::parse().command {
         Command::Crd => data_embassy::api::definitions::print().map_err(Into::into),
         Command::Vault(arguments) => vault(arguments),
+        Command::Mover(arguments) => {
+            telemetry::start(LogFormat::Json);
+            return mover::run::run(arguments);
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

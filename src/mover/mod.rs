@@ -11,5 +11,7 @@ mod node;
 pub mod outcome;
 mod progress;
 pub mod restore;
+pub mod run;
 mod source;
 mod survey;
+mod vault;

@@ -1,0 +1,169 @@
+//! One run: from arguments to an outcome in the termination log, whatever happens in between.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
+
+use kube::Client;
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+};
+
+use super::{
+    activate::{activate, read_objects},
+    arguments::{
+        ActivateArguments, Arguments, BackupArguments, CommonArguments, RestoreArguments, VerbArguments,
+    },
+    backup::{BackupParameters, backup},
+    capture::capture,
+    engine::{Engine, Store, StoreError},
+    failure::Failure,
+    outcome::Outcome,
+    restore::{Expected, RestoreParameters, restore},
+};
+use crate::trust::tls::Material;
+use crate::vault::client::RepositoryClient;
+
+/// Runs a verb to its outcome.
+#[must_use]
+pub fn run(arguments: Arguments) -> ExitCode {
+    let report = Arc::new(Report::new(&arguments.verb.common().termination_log));
+    if let Err(error) = report.clone().on_termination() {
+        tracing::warn!(%error, "a stop of the Pod will not be reported");
+    }
+    // In a thread of its own, so that even a panic of a library ends in an outcome.
+    let done = thread::spawn(move || perform(&arguments.verb)).join();
+    let outcome = match done {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(failure)) => Outcome::failed(failure.reason(), &failure.to_string()),
+        Err(_) => {
+            let failure = Failure::Internal("the mover crashed; its log says where, report it".to_owned());
+            Outcome::failed(failure.reason(), &failure.to_string())
+        }
+    };
+    report.finish(&outcome)
+}
+
+fn perform(verb: &VerbArguments) -> Result<Outcome, Failure> {
+    match verb {
+        VerbArguments::Backup(arguments) => run_backup(arguments),
+        VerbArguments::Restore(arguments) => run_restore(arguments),
+        VerbArguments::Activate(arguments) => run_activate(arguments),
+    }
+}
+
+fn run_backup(arguments: &BackupArguments) -> Result<Outcome, Failure> {
+    let common = &arguments.common;
+    tracing::info!(embassy = arguments.embassy, namespace = arguments.namespace, "starting a backup");
+    let objects = common.scratch.join("objects");
+    let object_count = with_cluster(async |client| {
+        capture(&client, &arguments.namespace, &arguments.exclude, &objects).await
+    })?;
+    let (store, key) = repository(common)?;
+    let parameters = BackupParameters {
+        volumes: common.volumes.clone(),
+        claims: arguments.claims.clone(),
+        objects: Some(objects),
+        object_count,
+    };
+    Ok(Outcome::Backup(backup(Engine::open_or_create(store, &key)?, &parameters)?))
+}
+
+fn run_restore(arguments: &RestoreArguments) -> Result<Outcome, Failure> {
+    let (store, key) = repository(&arguments.common)?;
+    let parameters = RestoreParameters {
+        volumes: arguments.common.volumes.clone(),
+        claims: arguments.claims.clone(),
+        snapshot: arguments.snapshot.clone(),
+        expected: Expected {
+            content_digest: arguments.content_digest.clone(),
+            bytes: arguments.bytes,
+            files: arguments.files,
+        },
+        full_compare: arguments.full_compare,
+    };
+    Ok(Outcome::Restore(restore(Engine::open(store, &key)?, &parameters)?))
+}
+
+fn run_activate(arguments: &ActivateArguments) -> Result<Outcome, Failure> {
+    let (store, key) = repository(&arguments.common)?;
+    let objects = read_objects(Engine::open(store, &key)?, &arguments.snapshot, arguments.objects)?;
+    let done = with_cluster(async |client| activate(&client, &arguments.namespace, objects).await)?;
+    Ok(Outcome::Activate(done))
+}
+
+/// The vault's repository and the key to it.
+fn repository(common: &CommonArguments) -> Result<(Arc<dyn Store>, String), Failure> {
+    let read = |name: &str| {
+        let path = common.credentials.join(name);
+        fs::read_to_string(&path).map_err(|error| {
+            Failure::Internal(format!("cannot read {}: {error}; check the Job's Secret", path.display()))
+        })
+    };
+    let material = Material { ca: read("ca.crt")?, certificate: read("tls.crt")?, key: read("tls.key")? };
+    let client =
+        RepositoryClient::new(&common.vault, &common.repository, &material).map_err(StoreError::from)?;
+    Ok((Arc::new(client), read("repository-key")?))
+}
+
+/// Runs something that needs the API server of this cluster.
+fn with_cluster<T, F>(work: impl FnOnce(Client) -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    runtime()?.block_on(async {
+        let client = Client::try_default().await;
+        let client = client.map_err(|error| Failure::Internal(format!("found no API server: {error}")))?;
+        work(client).await
+    })
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    let runtime = Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| Failure::Internal(format!("cannot start: {error}")))
+}
+
+/// The one report of a run; whoever finishes first writes it.
+struct Report {
+    path: PathBuf,
+    written: Mutex<bool>,
+}
+
+impl Report {
+    fn new(path: &Path) -> Self {
+        Self { path: path.to_owned(), written: Mutex::new(false) }
+    }
+
+    /// Reports an interruption and ends the process when the Pod is stopped. A restore is continued by the next run.
+    fn on_termination(self: Arc<Self>) -> Result<(), Failure> {
+        let runtime = runtime()?;
+        let entered = runtime.enter();
+        let mut stopped = signal(SignalKind::terminate())
+            .map_err(|error| Failure::Internal(format!("cannot wait for signals: {error}")))?;
+        drop(entered);
+        thread::spawn(move || {
+            runtime.block_on(stopped.recv());
+            let failure = Failure::Interrupted;
+            let _ = self.finish(&Outcome::failed(failure.reason(), &failure.to_string()));
+            std::process::exit(1);
+        });
+        Ok(())
+    }
+
+    fn finish(&self, outcome: &Outcome) -> ExitCode {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if !std::mem::replace(&mut *written, true) {
+            tracing::info!(outcome = %serde_json::to_string(outcome).unwrap_or_default(), "finished");
+            if let Err(error) = outcome.write(&self.path) {
+                tracing::error!(%error, path = %self.path.display(), "cannot write the outcome");
+                return ExitCode::FAILURE;
+            }
+        }
+        if outcome.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+}

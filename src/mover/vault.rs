@@ -1,0 +1,41 @@
+//! The engine's store at a real vault.
+
+use bytes::Bytes;
+
+use super::engine::{Store, StoreError};
+use crate::vault::client::{ClientError, RepositoryClient};
+
+impl Store for RepositoryClient {
+    fn create(&self) -> Result<(), StoreError> {
+        Ok(Self::create(self)?)
+    }
+
+    fn list(&self, kind: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        Ok(Self::list(self, kind)?)
+    }
+
+    fn read(&self, kind: &str, name: &str) -> Result<Bytes, StoreError> {
+        Ok(Self::read(self, kind, name)?)
+    }
+
+    fn read_range(&self, kind: &str, name: &str, offset: u32, length: u32) -> Result<Bytes, StoreError> {
+        Ok(Self::read_range(self, kind, name, offset, length)?)
+    }
+
+    fn write(&self, kind: &str, name: &str, content: Bytes) -> Result<(), StoreError> {
+        Ok(Self::write(self, kind, name, content)?)
+    }
+}
+
+impl From<ClientError> for StoreError {
+    fn from(error: ClientError) -> Self {
+        let refused = |reason: &str, message: String| Self::Refused { reason: reason.to_owned(), message };
+        match error {
+            ClientError::Refused { reason, message } => Self::Refused { reason, message },
+            ClientError::NotFound { message } => refused("NotFound", message),
+            ClientError::Conflict { message, .. } => refused("Conflict", message),
+            // Certificates that make no client, no answer, or none of a vault.
+            other => Self::Unreachable(other.to_string()),
+        }
+    }
+}

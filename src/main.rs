@@ -5,6 +5,7 @@ use std::{error::Error, process::ExitCode};
 use clap::{Parser, Subcommand};
 use data_embassy::{
     mover,
+    run::controller,
     run::telemetry::{self, LogFormat},
     vault::server,
 };
@@ -22,6 +23,8 @@ struct Arguments {
 enum Command {
     /// Print the CustomResourceDefinitions, as `crds/` holds them.
     Crd,
+    /// Speak for this site: reconcile its embassies.
+    Controller(controller::Arguments),
     /// Serve this site's vault: an append-only store behind mutual TLS, without access to the cluster.
     Vault(server::Arguments),
     /// Move a namespace's data once; run by the operator as a Job.
@@ -31,6 +34,7 @@ enum Command {
 fn main() -> ExitCode {
     let result: Result<(), Box<dyn Error>> = match Arguments::parse().command {
         Command::Crd => data_embassy::api::definitions::print().map_err(Into::into),
+        Command::Controller(arguments) => controller(arguments),
         Command::Vault(arguments) => vault(arguments),
         Command::Mover(arguments) => {
             telemetry::start(LogFormat::Json);
@@ -46,16 +50,28 @@ fn main() -> ExitCode {
     }
 }
 
+#[tokio::main(worker_threads = 2)]
+async fn controller(arguments: controller::Arguments) -> Result<(), Box<dyn Error>> {
+    telemetry::start(arguments.log_format);
+    let ended = stopped()?;
+    Ok(controller::run(arguments, ended).await?)
+}
+
 #[tokio::main]
 async fn vault(arguments: server::Arguments) -> Result<(), Box<dyn Error>> {
     telemetry::start(LogFormat::Json);
+    let ended = stopped()?;
+    Ok(server::serve(arguments, ended).await?)
+}
+
+/// Ends when the process is asked to end.
+fn stopped() -> std::io::Result<impl Future<Output = ()> + Send + 'static> {
     let mut terminated = signal(SignalKind::terminate())?;
     let mut interrupted = signal(SignalKind::interrupt())?;
-    let shutdown = async move {
+    Ok(async move {
         tokio::select! {
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}
         }
-    };
-    Ok(server::serve(arguments, shutdown).await?)
+    })
 }

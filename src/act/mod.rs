@@ -1,3 +1,7 @@
-//! I/O out: applies, prunes, reports.
+//! I/O out: applies, prunes, writes, reports.
 
 pub mod apply;
+pub mod fence;
+pub mod movers;
+pub mod record;
+pub mod report;

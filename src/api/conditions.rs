@@ -86,26 +86,38 @@ const MAX_MESSAGE: usize = 32_768;
 pub fn merge(old: &[Condition], findings: &[Finding], generation: i64, now: Timestamp) -> Vec<Condition> {
     findings
         .iter()
-        .map(|finding| {
-            let status = match finding.holds {
-                Some(true) => "True",
-                Some(false) => "False",
-                None => "Unknown",
-            };
-            let since = old
-                .iter()
-                .find(|c| c.type_ == finding.condition.as_str() && c.status == status)
-                .map_or(Time(now), |c| c.last_transition_time.clone());
-            Condition {
-                type_: finding.condition.as_str().to_owned(),
-                status: status.to_owned(),
-                reason: finding.reason.to_owned(),
-                message: finding.message.chars().take(MAX_MESSAGE).collect(),
-                last_transition_time: since,
-                observed_generation: Some(generation),
-            }
-        })
+        .map(|f| condition(old, f.condition.as_str(), f.holds, f.reason, &f.message, generation, now))
         .collect()
+}
+
+/// One condition; its transition time changes only when its status does.
+#[must_use]
+pub fn condition(
+    old: &[Condition],
+    name: &str,
+    holds: Option<bool>,
+    reason: &str,
+    message: &str,
+    generation: i64,
+    now: Timestamp,
+) -> Condition {
+    let status = match holds {
+        Some(true) => "True",
+        Some(false) => "False",
+        None => "Unknown",
+    };
+    let since = old
+        .iter()
+        .find(|c| c.type_ == name && c.status == status)
+        .map_or(Time(now), |c| c.last_transition_time.clone());
+    Condition {
+        type_: name.to_owned(),
+        status: status.to_owned(),
+        reason: reason.to_owned(),
+        message: message.chars().take(MAX_MESSAGE).collect(),
+        last_transition_time: since,
+        observed_generation: Some(generation),
+    }
 }
 
 #[cfg(test)]

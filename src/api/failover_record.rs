@@ -179,6 +179,9 @@ pub struct FailoverRecordSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub ancestry: Vec<DataPoint>,
+    /// The epoch for which the captured objects were last applied here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub activated: Option<Epoch>,
     /// Boot ids of the nodes.
     #[serde(default)]
     #[schemars(length(max = 10_000), inner(length(max = 64)))]

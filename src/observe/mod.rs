@@ -1,1 +1,4 @@
-//! I/O in: reads the cluster and the mail.
+//! I/O in: what the cluster and the mail say. Reads are live; watches only say when to look.
+
+pub mod cluster;
+pub mod post;

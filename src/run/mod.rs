@@ -1,5 +1,19 @@
 //! Wiring: controllers, leader lease, health, metrics.
 
+pub mod context;
+pub mod controller;
+pub mod embassy;
+pub mod error;
 pub mod health;
+pub mod hosting;
+pub mod keeper;
 pub mod lease;
+pub mod mail;
+pub mod metrics;
+pub mod movers;
+pub mod namespace;
+pub mod reporting;
+pub mod repository_keys;
+pub mod round;
+pub mod sites;
 pub mod telemetry;

@@ -86,6 +86,26 @@ pub struct StoredPoint {
     pub text: String,
 }
 
+/// How far the points of an epoch go.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EpochPoints {
+    /// The epoch's slug, `<number>-<site>`.
+    pub epoch: String,
+    /// Sequence of its last point.
+    pub last: i64,
+}
+
+/// One embassy that is stored here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredEmbassy {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// The site that owns it.
+    pub owner: String,
+}
+
 /// One letter.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredLetter {

@@ -209,6 +209,7 @@ fn record(names: Names, view: &SmallView) -> FailoverRecordSpec {
         handover: r.handover.map(|copy| data_point(names, copy)),
         volumes,
         ancestry: vec![],
+        activated: None,
         boot_ids: BTreeSet::new(),
         peer_revision: PEER_REVISION,
         history: vec![],

@@ -15,8 +15,11 @@ use k8s_openapi::{
     apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::ObjectMeta},
 };
 
+use sha2::{Digest, Sha256};
+
 use super::{Owner, rbac};
 use crate::api::MOVER_LABEL;
+use crate::plan::task::TASK_ANNOTATION;
 
 /// Where the protected claims are mounted, one folder each.
 pub const VOLUMES_ROOT: &str = "/volumes";
@@ -71,18 +74,31 @@ pub struct MoverIntent<'a> {
     pub id: &'a str,
     /// Further arguments of the subcommand.
     pub arguments: &'a [String],
+    /// What it is for, as the annotation says it.
+    pub task: &'a str,
     /// Image of the operator itself.
     pub image: &'a str,
+    /// Such as `IfNotPresent`.
+    pub pull_policy: &'a str,
     /// Protected claims.
     pub claims: &'a [String],
     /// Node where the claims are in use: a `ReadWriteOnce` volume can be mounted there only.
     pub node: Option<&'a str>,
 }
 
-/// Name of the Job and of its Secret.
+/// Longest name of a Job: its Pods bear it as a label.
+const LONGEST_NAME: usize = 63;
+
+/// Name of the Job and of its Secret. A long one is cut and told apart by a digest.
 #[must_use]
 pub fn name(owner: &Owner, verb: Verb, id: &str) -> String {
-    format!("{}-{}-{id}", owner.name, verb.as_str())
+    let full = format!("{}-{}-{id}", owner.name, verb.as_str());
+    if full.len() <= LONGEST_NAME {
+        return full;
+    }
+    let digest = hex::encode(&Sha256::digest(full.as_bytes())[..6]);
+    let kept: String = full.chars().take(LONGEST_NAME - digest.len() - 1).collect();
+    format!("{}-{digest}", kept.trim_end_matches('-'))
 }
 
 /// The Job. It is never retried by itself: the operator reads why it failed and decides.
@@ -96,6 +112,7 @@ pub fn mover(intent: &MoverIntent) -> Job {
             name: Some(name.clone()),
             namespace: Some(intent.owner.namespace.clone()),
             labels: Some(labels.clone()),
+            annotations: Some(BTreeMap::from([(TASK_ANNOTATION.to_owned(), intent.task.to_owned())])),
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
@@ -163,6 +180,7 @@ fn container(intent: &MoverIntent, mounts: Vec<VolumeMount>) -> Container {
     Container {
         name: "mover".to_owned(),
         image: Some(intent.image.to_owned()),
+        image_pull_policy: Some(intent.pull_policy.to_owned()),
         args: Some(arguments),
         volume_mounts: Some(mounts),
         resources: Some(ResourceRequirements {
@@ -241,7 +259,9 @@ mod tests {
             verb,
             id: "1-tallinn-7",
             arguments: &["--epoch=1-tallinn".to_owned()],
+            task: "{}",
             image: "data-embassy:dev",
+            pull_policy: "IfNotPresent",
             claims: &claims,
             node: Some("node-a"),
         };
@@ -253,6 +273,14 @@ mod tests {
     fn mounts(pod: &PodSpec) -> Vec<(String, bool)> {
         let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
         mounts.iter().map(|m| (m.mount_path.clone(), m.read_only == Some(true))).collect()
+    }
+
+    #[test]
+    fn names_fit_a_label_and_stay_apart() {
+        let owner = Owner { namespace: "registers".to_owned(), name: "l".repeat(52) };
+        let names: Vec<String> =
+            ["1-tallinn-7", "1-tallinn-8"].iter().map(|id| name(&owner, Verb::Backup, id)).collect();
+        assert!(names.iter().all(|name| name.len() <= 63) && names[0] != names[1], "{names:?}");
     }
 
     #[test]

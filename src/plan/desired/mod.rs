@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use crate::api::{EMBASSY_LABEL, MANAGED_BY};
 
 /// The `DataEmbassy` that an object is made for.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
     /// Namespace of the `DataEmbassy`, which is the protected one.
     pub namespace: String,

@@ -100,6 +100,7 @@ fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> Failov
         handover: None,
         volumes,
         ancestry: vec![],
+        activated: None,
         boot_ids: before.boot_ids.clone(),
         peer_revision: 0,
         history: vec![],

@@ -7,7 +7,9 @@ use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 
 use crate::trust::tls::{Material, client};
-use crate::vault::protocol::{Keys, Mailbox, Policy, StoredLetter, StoredPoint, WhoAmI};
+use crate::vault::protocol::{
+    EpochPoints, Keys, Mailbox, Policy, StoredEmbassy, StoredLetter, StoredPoint, WhoAmI,
+};
 
 use super::ClientError;
 
@@ -35,6 +37,16 @@ impl VaultClient {
     /// The public keys of the vault's site.
     pub async fn keys(&self) -> Result<Keys, ClientError> {
         self.get("/keys", Duration::ZERO).await
+    }
+
+    /// What is stored here. At the own vault only.
+    pub async fn embassies(&self) -> Result<Vec<StoredEmbassy>, ClientError> {
+        self.get("/embassies", Duration::ZERO).await
+    }
+
+    /// How far the points of each epoch go.
+    pub async fn epochs(&self, namespace: &str, name: &str) -> Result<Vec<EpochPoints>, ClientError> {
+        self.get(&format!("/epochs/{namespace}/{name}"), Duration::ZERO).await
     }
 
     /// Sets what a foreign site may store. At the own vault only.

@@ -36,6 +36,12 @@ pub async fn keys(query: &Query<'_>) -> Result<Response, Refusal> {
     Ok(Json(Keys { site: query.vault.site.clone(), public_key, recipient }).into_response())
 }
 
+/// `GET /embassies`: for the operator of the vault's own site, which learns here what it hosts.
+pub fn embassies(query: &Query<'_>) -> Result<Response, Refusal> {
+    query.caller().set_policy()?;
+    Ok(Json(query.vault.embassies.list()).into_response())
+}
+
 /// `PUT /policy/{site}`
 pub async fn set_policy(query: &Query<'_>, site: String, upload: &mut Upload) -> Result<Response, Refusal> {
     query.caller().set_policy()?;

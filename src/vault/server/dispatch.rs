@@ -69,6 +69,8 @@ impl Query<'_> {
         match route {
             Route::WhoAmI if get => Ok(about::who_am_i(self)),
             Route::Keys if get => about::keys(self).await,
+            Route::Embassies if get => about::embassies(self),
+            Route::Epochs(place) if get => points::epochs(self, &place).await,
             Route::Policy(site) if method == Method::PUT => about::set_policy(self, site, upload).await,
             Route::Repository(place, slug) if method == Method::POST => {
                 repository::create(self, &place, &slug).await

@@ -13,6 +13,7 @@ use std::{
 use tokio::sync::{Mutex, watch};
 
 use crate::trust::identity::is_site_name;
+use crate::vault::protocol::StoredEmbassy;
 
 use super::{
     disk::{Workshop, make_folders, names_in, size_of},
@@ -153,6 +154,18 @@ impl Embassies {
     #[must_use]
     pub fn get(&self, place: &Place) -> Option<Arc<Embassy>> {
         self.known.read().unwrap_or_else(PoisonError::into_inner).get(place).cloned()
+    }
+
+    /// All of them.
+    #[must_use]
+    pub fn list(&self) -> Vec<StoredEmbassy> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        let stored = |(place, embassy): (&Place, &Arc<Embassy>)| StoredEmbassy {
+            namespace: place.namespace.clone(),
+            name: place.name.clone(),
+            owner: embassy.owner.clone(),
+        };
+        known.iter().map(stored).collect()
     }
 
     /// The embassy; `owner` owns it if it is new. Blocking.

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::vault::protocol::{MAX_DOCUMENT, StoredPoint};
+use crate::vault::protocol::{EpochPoints, MAX_DOCUMENT, StoredPoint};
 
 use super::{
     disk::{Published, names_in},
@@ -74,6 +74,26 @@ pub async fn list(query: &Query<'_>, place: &Place) -> Result<Response, Refusal>
     let folder = embassy.points();
     let points = blocking(move || Ok(read_all(&folder, epoch.as_deref(), after)?)).await?;
     Ok(Json(points).into_response())
+}
+
+/// `GET /epochs/{namespace}/{name}`: each epoch that has points, with the sequence of its last.
+pub async fn epochs(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
+    let Some(embassy) = query.readable(place, Area::Points)? else {
+        return Ok(Json(Vec::<EpochPoints>::new()).into_response());
+    };
+    let folder = embassy.points();
+    let found = blocking(move || Ok(last_of_each(&folder)?)).await?;
+    Ok(Json(found).into_response())
+}
+
+fn last_of_each(folder: &Path) -> io::Result<Vec<EpochPoints>> {
+    let mut found = vec![];
+    for name in names_in(folder)?.into_iter().filter(|name| Slug::parse(name).is_some()) {
+        let files = names_in(&folder.join(&name))?;
+        let last = files.iter().filter_map(|file| file.strip_suffix(".json")?.parse().ok()).max();
+        found.extend(last.map(|last| EpochPoints { epoch: name, last }));
+    }
+    Ok(found)
 }
 
 /// In the order of all points: by epoch, then by sequence.

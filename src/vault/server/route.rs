@@ -83,6 +83,10 @@ pub enum Route {
     Keys,
     /// `/policy/{site}`
     Policy(String),
+    /// `/embassies`
+    Embassies,
+    /// `/epochs/{namespace}/{name}`
+    Epochs(Place),
     /// `/repo/{namespace}/{name}/{epoch}/`
     Repository(Place, Slug),
     /// `/repo/{namespace}/{name}/{epoch}/config`
@@ -110,6 +114,8 @@ impl Route {
         Ok(match parts.as_slice() {
             ["whoami"] => Self::WhoAmI,
             ["keys"] => Self::Keys,
+            ["embassies"] => Self::Embassies,
+            ["epochs", namespace, name] => Self::Epochs(place(namespace, name)?),
             ["policy", site] => Self::Policy(self::site(site)?),
             ["repo", namespace, name, epoch, rest @ ..] if !rest.is_empty() => {
                 Self::repository(place(namespace, name)?, slug(epoch)?, rest, path)?
@@ -141,10 +147,10 @@ impl Route {
     #[must_use]
     pub fn class(&self) -> &'static str {
         match self {
-            Self::WhoAmI | Self::Keys => "about",
+            Self::WhoAmI | Self::Keys | Self::Embassies => "about",
             Self::Policy(_) => "policy",
             Self::Repository(..) | Self::Config(..) | Self::Objects(..) | Self::Object(..) => "repo",
-            Self::Points(_) | Self::Point(..) => "points",
+            Self::Epochs(_) | Self::Points(_) | Self::Point(..) => "points",
             Self::Mailboxes(_) | Self::Letters(..) | Self::Letter(..) => "mail",
         }
     }
@@ -219,6 +225,8 @@ mod tests {
         for (path, route) in [
             ("/whoami", Route::WhoAmI),
             ("/keys", Route::Keys),
+            ("/embassies", Route::Embassies),
+            ("/epochs/ns/reg", Route::Epochs(place())),
             ("/policy/tallinn", Route::Policy("tallinn".to_owned())),
             ("/repo/ns/reg/2-new-york/", Route::Repository(place(), slug())),
             ("/repo/ns/reg/2-new-york/config", Route::Config(place(), slug())),

@@ -1,0 +1,223 @@
+//! What the cluster of this site holds for one `DataEmbassy`.
+
+use std::{collections::BTreeSet, fmt::Debug};
+
+use k8s_openapi::{
+    api::{
+        apps::v1::{Deployment, ReplicaSet, StatefulSet},
+        batch::v1::{CronJob, Job},
+        core::v1::{Namespace, Node, PersistentVolumeClaim, Pod},
+        discovery::v1::EndpointSlice,
+        networking::v1::NetworkPolicy,
+    },
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta},
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    api::ListParams,
+    core::{Selector, SelectorExt},
+};
+use serde::de::DeserializeOwned;
+
+use crate::api::DataEmbassy;
+use crate::api::Failover;
+use crate::api::FailoverRecord;
+use crate::api::MOVER_LABEL;
+use crate::api::RecoveryPoint;
+use crate::plan::desired::Owner;
+use crate::plan::desired::fence::Workload;
+use crate::plan::desired::fence::WorkloadKind;
+use crate::plan::desired::network::Destination;
+
+/// Why the cluster could not be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {what}: {source}")]
+pub struct ReadError {
+    what: &'static str,
+    source: kube::Error,
+}
+
+/// What was seen.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// The durable memory, if there is one yet.
+    pub record: Option<FailoverRecord>,
+    /// Orders for this embassy.
+    pub orders: Vec<Failover>,
+    /// The protected namespace.
+    pub namespace: Option<Namespace>,
+    /// Boot ids of the nodes.
+    pub boot_ids: BTreeSet<String>,
+    /// Protected claims.
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// Pods of the namespace, movers excepted, that run or may still run.
+    pub pods: Vec<Pod>,
+    /// The operator's mover Pods.
+    pub movers: Vec<Pod>,
+    /// Workloads that no other controller owns.
+    pub workloads: Vec<Workload>,
+    /// The operator's mover Jobs.
+    pub jobs: Vec<Job>,
+    /// The operator's policies.
+    pub policies: Vec<NetworkPolicy>,
+    /// Recovery points as objects.
+    pub points: Vec<RecoveryPoint>,
+}
+
+/// Reads all of it.
+pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Result<Seen, ReadError> {
+    let namespace = owner.namespace.as_str();
+    let all = ListParams::default();
+    let ours = ListParams::default().labels(&format!("{}={}", crate::api::EMBASSY_LABEL, owner.name));
+    let record: Api<FailoverRecord> = Api::namespaced(client.clone(), namespace);
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let (record, home, nodes, claims, pods) = futures::try_join!(
+        async { record.get_opt(&owner.name).await.map_err(failed("the FailoverRecord")) },
+        async {
+            find(
+                namespaces.list(&all.clone().fields(&format!("metadata.name={namespace}"))).await,
+                "the namespace",
+            )
+        },
+        async { find(Api::<Node>::all(client.clone()).list(&all).await, "nodes") },
+        list::<PersistentVolumeClaim>(client, namespace, &all, "PersistentVolumeClaims"),
+        list::<Pod>(client, namespace, &all, "Pods"),
+    )?;
+    let (orders, jobs, policies, points, workloads) = futures::try_join!(
+        list::<Failover>(client, namespace, &all, "Failovers"),
+        list::<Job>(client, namespace, &ours, "mover Jobs"),
+        list::<NetworkPolicy>(client, namespace, &ours, "NetworkPolicies"),
+        list::<RecoveryPoint>(client, namespace, &ours, "RecoveryPoints"),
+        workloads(client, namespace),
+    )?;
+    let selector = &embassy.spec.protect.volumes.selector;
+    let (movers, pods): (Vec<Pod>, Vec<Pod>) =
+        pods.into_iter().partition(|pod| pod.labels().contains_key(MOVER_LABEL));
+    Ok(Seen {
+        record,
+        orders: orders.into_iter().filter(|order| order.spec.embassy == owner.name).collect(),
+        namespace: home.into_iter().next(),
+        boot_ids: boot_ids(&nodes),
+        claims: claims.into_iter().filter(|claim| selects(selector, claim)).collect(),
+        pods: pods.into_iter().filter(may_run).collect(),
+        movers,
+        workloads,
+        jobs,
+        policies,
+        points,
+    })
+}
+
+async fn list<K>(
+    client: &Client,
+    namespace: &str,
+    parameters: &ListParams,
+    what: &'static str,
+) -> Result<Vec<K>, ReadError>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + Debug,
+{
+    find(Api::<K>::namespaced(client.clone(), namespace).list(parameters).await, what)
+}
+
+fn find<K: Clone>(
+    listed: Result<kube::core::ObjectList<K>, kube::Error>,
+    what: &'static str,
+) -> Result<Vec<K>, ReadError> {
+    listed.map(|list| list.items).map_err(failed(what))
+}
+
+fn failed(what: &'static str) -> impl FnOnce(kube::Error) -> ReadError {
+    move |source| ReadError { what, source }
+}
+
+fn boot_ids(nodes: &[Node]) -> BTreeSet<String> {
+    nodes
+        .iter()
+        .filter_map(|node| node.status.as_ref()?.node_info.as_ref())
+        .map(|info| info.boot_id.clone())
+        .filter(|id| !id.is_empty())
+        .collect()
+}
+
+/// Whether a claim is protected: the user's selector, or every claim.
+fn selects(selector: &LabelSelector, claim: &PersistentVolumeClaim) -> bool {
+    let Ok(selector) = Selector::try_from(selector.clone()) else { return true };
+    selector.matches(claim.labels())
+}
+
+/// A Pod counts until its containers are known to have ended.
+fn may_run(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether a Pod mounts one of the claims.
+#[must_use]
+pub fn mounts(pod: &Pod, claims: &[PersistentVolumeClaim]) -> bool {
+    let volumes = pod.spec.as_ref().and_then(|spec| spec.volumes.as_ref());
+    volumes.into_iter().flatten().any(|volume| {
+        let claim = volume.persistent_volume_claim.as_ref().map(|source| source.claim_name.as_str());
+        // An ephemeral volume's claim bears the Pod's and the volume's name.
+        let ephemeral = volume.ephemeral.as_ref().map(|_| format!("{}-{}", pod.name_any(), volume.name));
+        claims.iter().any(|protected| {
+            let name = protected.name_any();
+            claim == Some(name.as_str()) || ephemeral.as_deref() == Some(name.as_str())
+        })
+    })
+}
+
+async fn workloads(client: &Client, namespace: &str) -> Result<Vec<Workload>, ReadError> {
+    let all = ListParams::default();
+    let (deployments, sets, replica_sets, cron_jobs) = futures::try_join!(
+        list::<Deployment>(client, namespace, &all, "Deployments"),
+        list::<StatefulSet>(client, namespace, &all, "StatefulSets"),
+        list::<ReplicaSet>(client, namespace, &all, "ReplicaSets"),
+        list::<CronJob>(client, namespace, &all, "CronJobs"),
+    )?;
+    let scaled = |replicas: Option<i32>| replicas.unwrap_or(1);
+    let mut found = vec![];
+    for object in deployments {
+        let replicas = scaled(object.spec.and_then(|spec| spec.replicas));
+        found.extend(workload(WorkloadKind::Deployment, &object.metadata, replicas));
+    }
+    for object in sets {
+        let replicas = scaled(object.spec.and_then(|spec| spec.replicas));
+        found.extend(workload(WorkloadKind::StatefulSet, &object.metadata, replicas));
+    }
+    for object in replica_sets {
+        let replicas = scaled(object.spec.and_then(|spec| spec.replicas));
+        found.extend(workload(WorkloadKind::ReplicaSet, &object.metadata, replicas));
+    }
+    for object in cron_jobs {
+        let suspended = object.spec.is_some_and(|spec| spec.suspend == Some(true));
+        found.extend(workload(WorkloadKind::CronJob, &object.metadata, i32::from(!suspended)));
+    }
+    Ok(found)
+}
+
+fn workload(kind: WorkloadKind, metadata: &ObjectMeta, replicas: i32) -> Option<Workload> {
+    let owned = metadata
+        .owner_references
+        .as_ref()
+        .is_some_and(|owners| owners.iter().any(|o| o.controller == Some(true)));
+    let made = Workload { kind, name: metadata.name.clone()?, replicas, former: None };
+    let former = metadata.annotations.as_ref().and_then(|all| all.get(made.annotation())?.parse().ok());
+    (!owned).then_some(Workload { former, ..made })
+}
+
+/// Addresses of the API server, for the mover's network policy.
+pub async fn api_servers(client: &Client) -> Result<Vec<Destination>, ReadError> {
+    let slices: Api<EndpointSlice> = Api::namespaced(client.clone(), "default");
+    let slice = slices.get("kubernetes").await.map_err(failed("the API server's address"))?;
+    let ports: Vec<u16> =
+        slice.ports.iter().flatten().filter_map(|port| u16::try_from(port.port?).ok()).collect();
+    let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
+    Ok(addresses
+        .filter_map(|address| address.parse().ok())
+        .flat_map(|address| ports.iter().map(move |port| Destination::Address(address, *port)))
+        .collect())
+}

@@ -1,0 +1,320 @@
+//! The correspondence of one `DataEmbassy` at one vault: letters and manifests, each signature and chain checked.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
+
+use crate::api::epoch::Epoch;
+use crate::api::epoch::PointRef;
+use crate::plan::desired::Owner;
+use crate::plan::failover::document::DOCUMENT_VERSION;
+use crate::plan::letter::Introduced;
+use crate::plan::letter::Message;
+use crate::plan::letter::Report;
+use crate::plan::letter::Says;
+use crate::plan::mandate::MANDATE_VERSION;
+use crate::plan::manifest::MANIFEST_VERSION;
+use crate::plan::manifest::Manifest;
+use crate::trust::chain::ChainError;
+use crate::trust::chain::ChainHead;
+use crate::trust::chain::Letter;
+use crate::trust::envelope::Envelope;
+use crate::trust::envelope::EnvelopeError;
+use crate::trust::envelope::Purpose;
+use crate::trust::envelope::digest;
+use crate::trust::signing::PublicKey;
+use crate::vault::client::ClientError;
+use crate::vault::client::VaultClient;
+
+/// Why the mail could not be read, or is not believed.
+#[derive(Debug, thiserror::Error)]
+pub enum PostError {
+    /// The vault does not answer, or refuses.
+    #[error("the vault: {0}")]
+    Vault(#[from] ClientError),
+    /// A letter that is not believed.
+    #[error("mail of {site} is not believed: {source}")]
+    Letter {
+        /// Whose.
+        site: String,
+        /// Why.
+        source: ChainError,
+    },
+    /// A manifest that is not believed.
+    #[error("recovery point {point} is not believed: {why}")]
+    Manifest {
+        /// Which.
+        point: String,
+        /// Why.
+        why: String,
+    },
+    /// Software of another version.
+    #[error(
+        "{site} runs a version whose {what} (version {found}) this one cannot read: upgrade this site first; nothing is done until then"
+    )]
+    UnknownVersion {
+        /// Whose.
+        site: String,
+        /// Of what.
+        what: &'static str,
+        /// Its version.
+        found: i64,
+    },
+    /// A letter about something else.
+    #[error(
+        "mail of {site} is about '{found}': its vault mixes mailboxes up, look at it before anything else"
+    )]
+    OtherEmbassy {
+        /// Whose.
+        site: String,
+        /// About what.
+        found: String,
+    },
+}
+
+/// One mailbox, as far as it was read.
+#[derive(Debug, Clone, Default)]
+pub struct Mailbox {
+    /// The last letter.
+    pub head: ChainHead,
+    /// The last report.
+    pub report: Option<Report>,
+    /// The last mandate and its sequence.
+    pub mandate: Option<(i64, Introduced)>,
+    /// When the last letter was read, by this site's monotonic clock; none if it lay there from before.
+    pub heard: Option<Instant>,
+}
+
+/// A manifest and the digest of its signed text.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// What it says.
+    pub manifest: Manifest,
+    /// For the next one's `previous`.
+    pub digest: String,
+}
+
+/// Reads and writes for one embassy.
+#[derive(Clone)]
+pub struct Correspondence {
+    /// The vault.
+    pub vault: VaultClient,
+    /// The embassy.
+    pub owner: Owner,
+}
+
+impl Correspondence {
+    fn name(&self) -> String {
+        format!("{}/{}", self.owner.namespace, self.owner.name)
+    }
+
+    async fn letters(
+        &self,
+        site: &str,
+        after: i64,
+    ) -> Result<Vec<crate::vault::protocol::StoredLetter>, PostError> {
+        Ok(self.vault.mail(&self.owner.namespace, &self.owner.name, site, after, Duration::ZERO).await?)
+    }
+
+    /// Begins to read a mailbox at its last letter; what that one refers to is read as well.
+    pub async fn open(&self, site: &str, key: &PublicKey) -> Result<Mailbox, PostError> {
+        let mailboxes = self.vault.last_mail(&self.owner.namespace, &self.owner.name).await?;
+        let Some(last) = mailboxes.iter().find(|mailbox| mailbox.site == site).map(|mailbox| mailbox.last)
+        else {
+            return Ok(Mailbox::default());
+        };
+        let mut mailbox = Mailbox::default();
+        let Some(text) = self.letters(site, last - 1).await?.into_iter().next().map(|letter| letter.text)
+        else {
+            return Ok(mailbox);
+        };
+        let letter = Self::single(site, key, &text)?;
+        mailbox.head = ChainHead { sequence: letter.sequence, digest: digest(&text) };
+        self.take(site, &mut mailbox, letter)?;
+        let wanted = mailbox.report.as_ref().map_or(0, |report| report.mandate);
+        if mailbox.mandate.is_none() && wanted > 0 {
+            self.fetch_mandate(site, key, &mut mailbox, wanted).await?;
+        }
+        Ok(mailbox)
+    }
+
+    async fn fetch_mandate(
+        &self,
+        site: &str,
+        key: &PublicKey,
+        mailbox: &mut Mailbox,
+        sequence: i64,
+    ) -> Result<(), PostError> {
+        for stored in self.letters(site, sequence - 1).await?.into_iter().take(1) {
+            let letter = Self::single(site, key, &stored.text)?;
+            let report = mailbox.report.take();
+            self.take(site, mailbox, letter)?;
+            mailbox.report = report;
+        }
+        Ok(())
+    }
+
+    /// Reads all that came since; returns whether anything did.
+    pub async fn read(&self, site: &str, key: &PublicKey, mailbox: &mut Mailbox) -> Result<bool, PostError> {
+        let mut came = false;
+        loop {
+            let letters = self.letters(site, mailbox.head.sequence).await?;
+            if letters.is_empty() {
+                return Ok(came);
+            }
+            for stored in letters {
+                let (letter, head) = mailbox
+                    .head
+                    .accept(&stored.text, key, site)
+                    .map_err(|source| PostError::Letter { site: site.to_owned(), source })?;
+                self.take(site, mailbox, letter)?;
+                mailbox.head = head;
+                mailbox.heard = Some(Instant::now());
+                came = true;
+            }
+        }
+    }
+
+    /// The keys that the first mandate of a site shows, signed with themselves: for the first contact only.
+    pub async fn introduction(&self, site: &str) -> Result<Option<Introduced>, PostError> {
+        for stored in self.letters(site, 0).await? {
+            let Some(shown) = shown(&stored.text) else { continue };
+            let Ok(key) = shown.public_key.parse::<PublicKey>() else { continue };
+            Self::single(site, &key, &stored.text)?;
+            return Ok(Some(shown));
+        }
+        Ok(None)
+    }
+
+    /// A letter whose place in the chain is not known: its signature is checked.
+    fn single(site: &str, key: &PublicKey, text: &str) -> Result<Letter, PostError> {
+        let error = |source: ChainError| PostError::Letter { site: site.to_owned(), source };
+        let refuse = |source: EnvelopeError| error(ChainError::Envelope(source));
+        let envelope = Envelope::parse(text).map_err(refuse)?;
+        let payload = envelope.open(key, site, Purpose::Mail).map_err(refuse)?;
+        serde_json::from_str(payload).map_err(|why| error(ChainError::Unreadable(why.to_string())))
+    }
+
+    fn take(&self, site: &str, mailbox: &mut Mailbox, letter: Letter) -> Result<(), PostError> {
+        let unreadable = |why: serde_json::Error| PostError::Letter {
+            site: site.to_owned(),
+            source: ChainError::Unreadable(why.to_string()),
+        };
+        version(site, &letter.body)?;
+        let message: Message = serde_json::from_value(letter.body).map_err(unreadable)?;
+        if message.embassy != self.name() {
+            return Err(PostError::OtherEmbassy { site: site.to_owned(), found: message.embassy });
+        }
+        match message.says {
+            Says::Report(report) => mailbox.report = Some(*report),
+            Says::Mandate(introduced) => mailbox.mandate = Some((letter.sequence, *introduced)),
+        }
+        Ok(())
+    }
+
+    /// Reads the manifests that `known` lacks. A point counts only if all before it in its epoch do.
+    pub async fn points(
+        &self,
+        keys: &BTreeMap<String, PublicKey>,
+        known: &mut BTreeMap<PointRef, Committed>,
+    ) -> Result<(), PostError> {
+        for epoch in self.vault.epochs(&self.owner.namespace, &self.owner.name).await? {
+            let Some(reign) = reign(&epoch.epoch) else { continue };
+            let Some(key) = keys.get(&reign.site) else { continue };
+            let mut last =
+                known.keys().rev().find(|point| point.epoch == reign).map_or(0, |point| point.sequence);
+            if last == 0 {
+                // Older ones only prove what is long past; the newest of a reign carry its whole line.
+                last = (epoch.last - NEWEST).max(0);
+            }
+            while last < epoch.last {
+                let stored = self
+                    .vault
+                    .points(&self.owner.namespace, &self.owner.name, Some(&epoch.epoch), last)
+                    .await?;
+                if stored.is_empty() {
+                    break;
+                }
+                for point in stored {
+                    let which = PointRef { epoch: reign.clone(), sequence: point.sequence };
+                    let committed = self.believe(&which, key, &point.text, known)?;
+                    known.insert(which, committed);
+                    last = point.sequence;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn believe(
+        &self,
+        which: &PointRef,
+        key: &PublicKey,
+        text: &str,
+        known: &BTreeMap<PointRef, Committed>,
+    ) -> Result<Committed, PostError> {
+        let refuse = |why: String| PostError::Manifest { point: which.to_string(), why };
+        let envelope = Envelope::parse(text).map_err(|error| refuse(error.to_string()))?;
+        let payload = envelope
+            .open(key, &which.epoch.site, Purpose::Manifest)
+            .map_err(|error| refuse(error.to_string()))?;
+        let value: serde_json::Value =
+            serde_json::from_str(payload).map_err(|error| refuse(error.to_string()))?;
+        known_version(&which.epoch.site, "manifest", &value["version"], MANIFEST_VERSION)?;
+        let manifest: Manifest = serde_json::from_value(value).map_err(|error| refuse(error.to_string()))?;
+        let named = format!("{}/{}", manifest.namespace, manifest.embassy);
+        if named != self.name() || manifest.point != *which {
+            return Err(refuse(format!("it speaks of {} of {named}", manifest.point)));
+        }
+        let before = PointRef { epoch: which.epoch.clone(), sequence: which.sequence - 1 };
+        if let Some(before) = known.get(&before)
+            && before.digest != manifest.previous
+        {
+            return Err(refuse(
+                "it does not follow the one before it: its site has two histories".to_owned(),
+            ));
+        }
+        Ok(Committed { manifest, digest: digest(text) })
+    }
+}
+
+/// How many manifests of an epoch are read when none is known yet.
+const NEWEST: i64 = 64;
+
+/// The epoch of a slug such as `2-luxembourg`.
+fn reign(slug: &str) -> Option<Epoch> {
+    let (number, site) = slug.split_once('-')?;
+    format!("{number}/{site}").parse().ok()
+}
+
+/// The introduction in a letter, unverified.
+fn shown(text: &str) -> Option<Introduced> {
+    let envelope = Envelope::parse(text).ok()?;
+    let letter: Letter = serde_json::from_str(&envelope.payload).ok()?;
+    match serde_json::from_value::<Message>(letter.body).ok()?.says {
+        Says::Mandate(introduced) => Some(*introduced),
+        Says::Report(_) => None,
+    }
+}
+
+/// Refuses what a newer version wrote before its unknown fields make it unreadable.
+fn version(site: &str, body: &serde_json::Value) -> Result<(), PostError> {
+    let says = &body["says"];
+    known_version(site, "report", &says["report"]["document"]["version"], DOCUMENT_VERSION)?;
+    known_version(site, "mandate", &says["mandate"]["mandate"]["version"], MANDATE_VERSION)
+}
+
+fn known_version(
+    site: &str,
+    what: &'static str,
+    found: &serde_json::Value,
+    known: i64,
+) -> Result<(), PostError> {
+    match found.as_i64() {
+        Some(found) if found != known => {
+            Err(PostError::UnknownVersion { site: site.to_owned(), what, found })
+        }
+        _ => Ok(()),
+    }
+}

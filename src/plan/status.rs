@@ -1,0 +1,402 @@
+//! What people are told: the status of a `DataEmbassy`, from what was seen.
+
+use std::time::Duration;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+use super::{
+    failover::{Action, Document, View},
+    manifest::Manifest,
+};
+use crate::api::{
+    conditions::{ConditionType, Finding, merge},
+    data_embassy::{DataEmbassySpec, DataEmbassyStatus, PointStatus, SiteReport},
+    duration,
+    epoch::PointRef,
+    failover_record::{FailoverRecordSpec, Role, VolumeCondition},
+};
+
+/// A failure of the last attempt at a copy or a restore.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// `PascalCase`, from the mover's closed set or ours.
+    pub reason: &'static str,
+    /// What happened and what to do.
+    pub message: String,
+}
+
+/// What a status is made of.
+#[derive(Debug, Clone)]
+pub struct Facts<'a> {
+    /// The spec in force.
+    pub spec: &'a DataEmbassySpec,
+    /// Its generation.
+    pub generation: i64,
+    /// What the decision stood on.
+    pub view: &'a View,
+    /// What was decided.
+    pub action: &'a Action,
+    /// The newest committed point of either site.
+    pub newest: Option<&'a Manifest>,
+    /// The newest point that was restored abroad, every blob checked.
+    pub verified: Option<&'a Manifest>,
+    /// When the peer last reported, by its clock; for people.
+    pub peer_reported: Option<&'a Time>,
+    /// The last failure, if the last attempt failed.
+    pub trouble: Option<&'a Trouble>,
+    /// What the mail or the peer's keys are refused for.
+    pub distrust: Option<&'a str>,
+    /// Whether the policies are in place.
+    pub isolated: bool,
+    /// Whether the fence is in place.
+    pub fenced: bool,
+    /// Fields in which the spec here differs from the mandate.
+    pub drift: &'a [String],
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// The status.
+#[must_use]
+pub fn status(facts: &Facts, old: Option<&DataEmbassyStatus>) -> DataEmbassyStatus {
+    let record = &facts.view.record;
+    let (phase, progression) = phase(facts);
+    let old_conditions = old.map(|old| old.conditions.as_slice()).unwrap_or_default();
+    DataEmbassyStatus {
+        observed_generation: Some(facts.generation),
+        role: Some(shown_role(record)),
+        active_site: active_site(facts.view),
+        epoch: Some(record.epoch.to_string()),
+        phase: Some(phase.to_owned()),
+        progression,
+        ticket: Some(record.ticket()),
+        last_recovery_point: facts.newest.map(point_status),
+        last_verified: facts.verified.map(point_status),
+        sites: sites(facts.view),
+        conditions: merge(old_conditions, &findings(facts), facts.generation, facts.now),
+    }
+}
+
+fn point_status(manifest: &Manifest) -> PointStatus {
+    PointStatus {
+        epoch: manifest.point.epoch.to_string(),
+        sequence: manifest.point.sequence,
+        time: manifest.cut_time.clone(),
+    }
+}
+
+/// A held site is shown as fenced, whatever its role.
+fn shown_role(record: &FailoverRecordSpec) -> String {
+    if record.held() { "Fenced".to_owned() } else { record.role.as_str().to_owned() }
+}
+
+fn active_site(view: &View) -> Option<String> {
+    if view.record.role == Role::Active && !view.record.held() {
+        return Some(view.record.site.clone());
+    }
+    let document = view.document.as_ref()?;
+    (document.role.rules() && !document.held && document.epoch >= view.record.epoch)
+        .then(|| view.record.peer.clone())
+}
+
+fn sites(view: &View) -> Vec<SiteReport> {
+    let record = &view.record;
+    let at = |point: Option<&PointRef>| point.map(ToString::to_string);
+    let own = SiteReport {
+        name: record.site.clone(),
+        role: Some(shown_role(record)),
+        epoch: Some(record.epoch.to_string()),
+        revision: Some(record.revision),
+        reachable: true,
+        data_point: at(record.volumes.at.as_ref().map(|at| &at.point)),
+    };
+    let peer = view.document.as_ref().map_or_else(
+        || SiteReport {
+            name: record.peer.clone(),
+            role: None,
+            epoch: None,
+            revision: None,
+            reachable: false,
+            data_point: None,
+        },
+        |document: &Document| SiteReport {
+            name: record.peer.clone(),
+            role: Some(if document.held { "Fenced".to_owned() } else { document.role.as_str().to_owned() }),
+            epoch: Some(document.epoch.to_string()),
+            revision: Some(document.revision),
+            reachable: view.peer_recent,
+            data_point: at(document.at.as_ref().map(|at| &at.point)),
+        },
+    );
+    vec![own, peer]
+}
+
+fn phase(facts: &Facts) -> (&'static str, Option<String>) {
+    let peer = &facts.view.record.peer;
+    match facts.action {
+        Action::Nothing => ("Steady", None),
+        Action::Wait(what) => ("Waiting", Some(format!("waiting for {what}"))),
+        Action::Write(_, why) => ("Changing", Some((*why).to_owned())),
+        Action::Note(_) => ("Changing", None),
+        Action::Fence => ("Fencing", Some("stopping everything that uses the protected volumes".to_owned())),
+        Action::Start => ("Starting", Some("starting the register".to_owned())),
+        Action::Restore { point, .. } => (
+            "Restoring",
+            Some(format!("bringing the volumes to recovery point {} of {peer}", point.data.point)),
+        ),
+        Action::Backup => ("Copying", Some("keeping the bytes of this site as a recovery point".to_owned())),
+    }
+}
+
+fn findings(facts: &Facts) -> Vec<Finding> {
+    let mut found = vec![
+        protected(facts),
+        replicating(facts),
+        peer_reachable(facts),
+        verified(facts),
+        isolated(facts),
+        fenced(facts),
+        promotable(facts),
+        in_sync(facts),
+    ];
+    let stalled = stalled(facts);
+    let busy = !matches!(facts.action, Action::Nothing | Action::Wait(_));
+    let ready = ready(facts, &found, &stalled);
+    let (_, progression) = phase(facts);
+    let doing = progression.unwrap_or_else(|| "nothing to do".to_owned());
+    let reason = if busy { "Working" } else { "Steady" };
+    found.insert(0, ready);
+    found.insert(1, Finding::new(ConditionType::Reconciling, busy, reason, doing));
+    found.insert(2, stalled);
+    found
+}
+
+fn ready(facts: &Facts, found: &[Finding], stalled: &Finding) -> Finding {
+    let record = &facts.view.record;
+    if stalled.holds == Some(true) {
+        return Finding::new(ConditionType::Ready, false, stalled.reason, stalled.message.clone());
+    }
+    let wanted: &[ConditionType] = match record.role {
+        Role::Active => &[ConditionType::Protected, ConditionType::Replicating, ConditionType::PeerReachable],
+        _ => &[ConditionType::Replicating, ConditionType::Promotable, ConditionType::PeerReachable],
+    };
+    let wrong = found.iter().find(|f| wanted.contains(&f.condition) && f.holds != Some(true));
+    match (wrong, record.role) {
+        (Some(wrong), _) => Finding::new(ConditionType::Ready, false, wrong.reason, wrong.message.clone()),
+        (None, Role::Active) => Finding::new(
+            ConditionType::Ready,
+            true,
+            "Protected",
+            "the register runs here and is protected abroad",
+        ),
+        (None, Role::Standby) => {
+            Finding::new(ConditionType::Ready, true, "InStep", "ready to take over from the newest copy")
+        }
+        (None, _) => {
+            let (_, doing) = phase(facts);
+            Finding::new(
+                ConditionType::Ready,
+                false,
+                "Switching",
+                doing.unwrap_or_else(|| "switching".to_owned()),
+            )
+        }
+    }
+}
+
+fn stalled(facts: &Facts) -> Finding {
+    let record = &facts.view.record;
+    let is = |reason, message: String| Finding::new(ConditionType::Stalled, true, reason, message);
+    if let Some(distrust) = facts.distrust {
+        return is("NotTrusted", distrust.to_owned());
+    }
+    if facts.spec.suspend {
+        return is(
+            "Suspended",
+            "spec.suspend is true: nothing is copied or switched; set it to false".to_owned(),
+        );
+    }
+    if let Some(own) = record.diverged.as_ref().filter(|_| record.role == Role::Diverged) {
+        return is(
+            "Diverged",
+            format!(
+                "this site holds bytes of {own} that {} does not have; they are kept as a recovery point. To give \
+                 them up set spec.failover.approveDiscard: {{number: {}, site: {}}}",
+                record.peer, own.number, own.site
+            ),
+        );
+    }
+    if record.human_fence && !record.lifting {
+        return is(
+            "HumanFence",
+            "a person fenced this site; to lift it set annotation dataembassy.io/fence: lift".to_owned(),
+        );
+    }
+    if record.held() {
+        return is(
+            "ColdStart",
+            format!(
+                "all nodes were started anew: nothing runs until {} confirms, or a Forced order to {} with ticket {}",
+                record.peer,
+                record.site,
+                record.ticket()
+            ),
+        );
+    }
+    Finding::new(ConditionType::Stalled, false, "NoHelpNeeded", "no person is needed")
+}
+
+fn age_of(manifest: &Manifest, now: Timestamp) -> Duration {
+    Duration::try_from(now.duration_since(manifest.cut_time.0)).unwrap_or_default()
+}
+
+fn in_words(age: Duration) -> String {
+    let seconds = age.as_secs();
+    let rounded = if seconds >= 7_200 { seconds / 3_600 * 3_600 } else { seconds / 60 * 60 };
+    duration::format(Duration::from_secs(if seconds < 120 { seconds } else { rounded }))
+}
+
+fn protected(facts: &Facts) -> Finding {
+    let finding = |holds: Option<bool>, reason, message: String| {
+        Finding::new(ConditionType::Protected, holds, reason, message)
+    };
+    let Some(newest) = facts.newest else {
+        return finding(Some(false), "NoRecoveryPoint", "there is no recovery point yet".to_owned());
+    };
+    let age = age_of(newest, facts.now);
+    let rpo = duration::parse(&facts.spec.replication.rpo).unwrap_or_default();
+    let active = facts.view.record.role == Role::Active;
+    if !active && !facts.view.peer_recent {
+        return finding(
+            None,
+            "PeerSilent",
+            format!(
+                "the newest copy is {} old; what {} did since is unknown",
+                in_words(age),
+                facts.view.record.peer
+            ),
+        );
+    }
+    if age <= rpo {
+        finding(
+            Some(true),
+            "WithinRPO",
+            format!("the newest recovery point is within the RPO of {}", facts.spec.replication.rpo),
+        )
+    } else {
+        let why = facts.trouble.map_or_else(String::new, |trouble| format!(": {}", trouble.message));
+        finding(
+            Some(false),
+            "BeyondRPO",
+            format!("the newest recovery point is older than the RPO of {}{why}", facts.spec.replication.rpo),
+        )
+    }
+}
+
+fn replicating(facts: &Facts) -> Finding {
+    match facts.trouble {
+        Some(trouble) => {
+            Finding::new(ConditionType::Replicating, false, trouble.reason, trouble.message.clone())
+        }
+        None => Finding::new(ConditionType::Replicating, true, "AsExpected", "the last copy succeeded"),
+    }
+}
+
+fn peer_reachable(facts: &Facts) -> Finding {
+    let record = &facts.view.record;
+    let finding = |holds: Option<bool>, reason, message: String| {
+        Finding::new(ConditionType::PeerReachable, holds, reason, message)
+    };
+    if facts.view.peer_recent {
+        return finding(Some(true), "Reporting", format!("{} reports regularly", record.peer));
+    }
+    let last = facts.peer_reported.map_or_else(
+        || format!("{} has not reported yet", record.peer),
+        |time| format!("the last report of {} is of {}", record.peer, time.0),
+    );
+    if facts.view.reach {
+        finding(None, "PeerSilent", format!("{last}; whether it runs is not known"))
+    } else {
+        finding(Some(false), "VaultUnreachable", format!("the vault does not answer; {last}"))
+    }
+}
+
+fn verified(facts: &Facts) -> Finding {
+    let finding = |holds: Option<bool>, reason, message: String| {
+        Finding::new(ConditionType::Verified, holds, reason, message)
+    };
+    match (facts.verified, facts.newest) {
+        (Some(verified), Some(newest)) if verified.point == newest.point => finding(
+            Some(true),
+            "Restored",
+            "the newest copy was read back and restored, every blob checked".to_owned(),
+        ),
+        (Some(verified), Some(_)) => finding(
+            Some(true),
+            "EarlierRestored",
+            format!("recovery point {} was read back and restored; newer ones follow", verified.point),
+        ),
+        _ => finding(None, "NotVerified", "no copy was read back abroad yet".to_owned()),
+    }
+}
+
+fn isolated(facts: &Facts) -> Finding {
+    if facts.isolated {
+        Finding::new(ConditionType::Isolated, true, "PoliciesInPlace", "the network policies are in place")
+    } else {
+        let message =
+            "spec.network.isolate is false: nothing closes the namespace while the register runs here";
+        Finding::new(ConditionType::Isolated, false, "NotAsked", message)
+    }
+}
+
+fn fenced(facts: &Facts) -> Finding {
+    match (facts.fenced, facts.view.pods) {
+        (true, false) => {
+            Finding::new(ConditionType::Fenced, true, "Complete", "no Pod runs and none may start")
+        }
+        (true, true) => Finding::new(
+            ConditionType::Fenced,
+            false,
+            "Stopping",
+            "no Pod may start; those left are stopping",
+        ),
+        (false, _) => Finding::new(ConditionType::Fenced, false, "Open", "the register may run here"),
+    }
+}
+
+fn promotable(facts: &Facts) -> Finding {
+    let record = &facts.view.record;
+    let finding = |holds: bool, reason, message: String| {
+        Finding::new(ConditionType::Promotable, holds, reason, message)
+    };
+    match (record.role, record.volumes.condition) {
+        (Role::Active | Role::Promoting, _) => finding(true, "RunsHere", "the register runs here".to_owned()),
+        (Role::Standby, VolumeCondition::Clean) if !record.reclone => {
+            let at = record.volumes.at.as_ref().map_or_else(String::new, |at| at.point.to_string());
+            finding(true, "CopyHere", format!("the volumes hold recovery point {at}, complete and checked"))
+        }
+        (Role::Standby, VolumeCondition::Restoring) => finding(
+            true,
+            "Refreshing",
+            "the volumes are being refreshed; a takeover finishes that first, from the vault here".to_owned(),
+        ),
+        (Role::Standby, _) => finding(false, "NoCopy", "the volumes hold no complete copy yet".to_owned()),
+        (role, _) => finding(false, "NotStandby", format!("this site is {}", role.as_str())),
+    }
+}
+
+fn in_sync(facts: &Facts) -> Finding {
+    if facts.drift.is_empty() {
+        return Finding::new(
+            ConditionType::SpecInSync,
+            true,
+            "Same",
+            "the spec is the one that the active site mandates",
+        );
+    }
+    let fields = facts.drift.join(", ");
+    let message =
+        format!("differs from the active site's spec in {fields}: apply the same manifest at both sites");
+    Finding::new(ConditionType::SpecInSync, false, "SpecDrift", message)
+}

@@ -1,0 +1,347 @@
+//! One reconcile of one embassy: observe, decide, act, write to the peer, report.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures::SinkExt;
+use k8s_openapi::jiff::Timestamp;
+use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
+
+use super::context::{Context, Courier, Memory};
+use super::error::RunError;
+use super::round::{Link, Parties, Round, newest_manifest};
+use crate::act;
+use crate::api::DataEmbassy;
+use crate::api::FailoverRecord;
+use crate::api::conditions::ConditionType;
+use crate::api::conditions::Finding;
+use crate::api::conditions::merge;
+use crate::api::data_embassy::DataEmbassyStatus;
+use crate::api::duration;
+use crate::api::recovery_point::Consistency;
+use crate::observe;
+use crate::plan::desired::Owner;
+use crate::plan::failover::Action;
+use crate::plan::failover::View;
+use crate::plan::failover::decide;
+use crate::plan::failover::first_record::Before;
+use crate::plan::failover::first_record::Beginning;
+use crate::plan::failover::first_record::adopt;
+use crate::plan::failover::first_record::begin;
+use crate::plan::failover::invariants;
+use crate::plan::failover::volumes;
+use crate::plan::schedule;
+use crate::plan::task::Task;
+
+/// Most writes of the record in one reconcile; a protocol that needs more is looked at again at once.
+const STEPS: usize = 8;
+
+/// Reconciles; the answer is when to look again if nothing happens before.
+pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Result<Duration, RunError> {
+    context.metrics.reconciles.inc();
+    let owner = Owner { namespace: embassy.namespace().unwrap_or_default(), name: embassy.name_any() };
+    let memory = context.memory(&owner).await;
+    let mut memory = memory.lock().await;
+    if embassy.metadata.deletion_timestamp.is_some() {
+        return Ok(Duration::from_secs(30));
+    }
+    let Some(parties) = Parties::of(&embassy, &context.settings.site) else {
+        let message = format!(
+            "this cluster is site {}, which is neither spec.home nor spec.embassies: nothing is done here",
+            context.settings.site
+        );
+        return stop(&context, &embassy, "NotASite", &message).await;
+    };
+    let sites = context.sites().await.map_err(|error| RunError::Cluster("read Sites", error))?;
+    if let Some(message) = residency(&embassy, &parties, &sites) {
+        return stop(&context, &embassy, "Residency", &message).await;
+    }
+    let seen = Box::pin(observe::cluster::see(&context.client, &owner, &embassy)).await?;
+    let link = Link::open(&context, &owner, &parties, &sites, &mut memory).await;
+    let mut round = Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, link };
+    round.await_mail(&mut memory);
+    round.run(&mut memory).await
+}
+
+/// Every named site must stand where the data may lie; also checked at admission, where Sites may be missing.
+fn residency(
+    embassy: &DataEmbassy,
+    parties: &Parties,
+    sites: &std::collections::BTreeMap<String, crate::api::Site>,
+) -> Option<String> {
+    let allowed = &embassy.spec.residency.allow;
+    for name in [&parties.me, &parties.peer] {
+        match sites.get(name) {
+            None => {
+                return Some(format!(
+                    "there is no Site {name} here: apply it, so that its jurisdiction is known"
+                ));
+            }
+            Some(site) if !allowed.contains(&site.spec.jurisdiction) => {
+                return Some(format!(
+                    "Site {name} stands in {}, which spec.residency.allow does not list: nothing is copied or switched",
+                    site.spec.jurisdiction.0
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    None
+}
+
+/// Says why nothing is done.
+async fn stop(
+    context: &Context,
+    embassy: &DataEmbassy,
+    reason: &'static str,
+    message: &str,
+) -> Result<Duration, RunError> {
+    let namespace = embassy.namespace().unwrap_or_default();
+    let api: Api<DataEmbassy> = Api::namespaced(context.client.clone(), &namespace);
+    let generation = embassy.metadata.generation.unwrap_or_default();
+    let old = embassy.status.clone().unwrap_or_default();
+    let findings = [
+        Finding::new(ConditionType::Ready, false, reason, message),
+        Finding::new(ConditionType::Reconciling, false, reason, "nothing is done"),
+        Finding::new(ConditionType::Stalled, true, reason, message),
+    ];
+    let status = DataEmbassyStatus {
+        observed_generation: Some(generation),
+        conditions: merge(&old.conditions, &findings, generation, Timestamp::now()),
+        ..old
+    };
+    act::report::status(&api, embassy, embassy.status.as_ref(), &status).await?;
+    Ok(Duration::from_secs(30))
+}
+
+impl Round {
+    async fn run(&mut self, memory: &mut Memory) -> Result<Duration, RunError> {
+        if let Some(why) = self.link.distrust.clone() {
+            // Nothing is decided on mail that is not believed; what is closed stays closed.
+            memory.own = None;
+            memory.peer = None;
+            let (context, embassy) = (Arc::clone(&self.context), Arc::clone(&self.embassy));
+            return stop(&context, &embassy, "NotTrusted", &why).await;
+        }
+        self.receive_mandate(memory).await?;
+        let mut record = match self.seen.record.clone() {
+            Some(record) => self.adopted(memory, record).await?,
+            None => match self.first_record(memory).await? {
+                Ok(record) => record,
+                Err(waiting) => return stop(&self.context, &self.embassy, "Joining", &waiting).await,
+            },
+        };
+        self.seen.record = Some(record.clone());
+        if let Some(written) = self.finish_movers(memory, &record).await? {
+            record = written;
+            self.seen.record = Some(record.clone());
+        }
+        let (view, action) = self.steps(memory, record).await?;
+        self.perform(memory, &view, &action).await?;
+        self.routine(memory, &view, &action).await?;
+        self.write_mail(memory, &view.record).await?;
+        self.keep_points(memory).await?;
+        self.report(memory, &view, &action).await?;
+        Ok(self.next_look(memory, &view, &action))
+    }
+
+    async fn first_record(&self, memory: &Memory) -> Result<Result<FailoverRecord, String>, RunError> {
+        let document = |mailbox: &Option<observe::post::Mailbox>| {
+            mailbox.as_ref().and_then(|mailbox| mailbox.report.as_ref()).map(|report| report.document.clone())
+        };
+        let (own, peer) = (document(&memory.own), document(&memory.peer));
+        let beginning = begin(&Before {
+            site: &self.parties.me,
+            peer: &self.parties.peer,
+            home: &self.parties.home,
+            boot_ids: &self.seen.boot_ids,
+            own_document: memory.own.as_ref().filter(|_| self.link.reach).map(|_| own.as_ref()),
+            peer_document: peer.as_ref(),
+            volumes_exist: !self.seen.claims.is_empty(),
+        });
+        match beginning {
+            Beginning::Join(what) => {
+                let why = self.link.unreached.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+                Ok(Err(format!("joining; waiting for {what}{why}")))
+            }
+            Beginning::AskPerson(what) => Ok(Err(what.to_owned())),
+            Beginning::Record(spec, why) => {
+                match act::record::create(&self.context.client, &self.owner, *spec, why).await? {
+                    act::record::Written::Done(record) => {
+                        self.told(&record, why).await;
+                        Ok(Ok(*record))
+                    }
+                    act::record::Written::ReadAgain => Err(RunError::Conflict),
+                }
+            }
+        }
+    }
+
+    /// A record that is behind this site's own mail, as after a restore of etcd, takes over what the mail says, held.
+    async fn adopted(&self, memory: &Memory, record: FailoverRecord) -> Result<FailoverRecord, RunError> {
+        let own = memory.own.as_ref().and_then(|mailbox| mailbox.report.as_ref());
+        let Some(spec) = own.and_then(|report| adopt(&record.spec, &report.document)) else {
+            return Ok(record);
+        };
+        let why = "the record is older than this site's own mail: held until the peer confirms";
+        self.write_record(&record, spec, why).await
+    }
+
+    async fn write_record(
+        &self,
+        record: &FailoverRecord,
+        spec: crate::api::failover_record::FailoverRecordSpec,
+        why: &str,
+    ) -> Result<FailoverRecord, RunError> {
+        match act::record::replace(&self.context.client, &self.owner, record, spec, Some(why)).await? {
+            act::record::Written::Done(written) => {
+                self.told(&written, why).await;
+                Ok(*written)
+            }
+            act::record::Written::ReadAgain => Err(RunError::Conflict),
+        }
+    }
+
+    /// Every change of the record is one structured line and one event.
+    async fn told(&self, record: &FailoverRecord, why: &str) {
+        let spec = &record.spec;
+        tracing::info!(
+            namespace = self.owner.namespace, name = self.owner.name, revision = spec.revision,
+            role = spec.role.as_str(), epoch = %spec.epoch, held = spec.held(), why, "transition"
+        );
+        self.context.metrics.transition(&self.owner);
+        let note = format!("{} in epoch {}: {why}", spec.role.as_str(), spec.epoch);
+        self.event(false, spec.role.as_str(), "Transition", &note).await;
+    }
+
+    /// Decides and writes until an act, or nothing, is next.
+    async fn steps(&self, memory: &Memory, mut record: FailoverRecord) -> Result<(View, Action), RunError> {
+        for _ in 0..STEPS {
+            let view = self.view(&record.spec, memory, Timestamp::now());
+            match decide(&view) {
+                Action::Write(spec, why) => {
+                    invariants::check_write(&record.spec, &spec)?;
+                    let spec = *spec;
+                    self.begun(&view, &spec).await?;
+                    record = self.write_record(&record, spec, why).await?;
+                }
+                Action::Note(spec) => {
+                    if let Some(written) = self.note(&record, *spec).await? {
+                        record = written;
+                    }
+                }
+                Action::Restore { point, discard } => {
+                    invariants::check_restore(&record.spec, discard)?;
+                    let spec = volumes::restoring(&record.spec, &point.data);
+                    match self.note(&record, spec).await? {
+                        Some(written) => record = written,
+                        None => return Ok((view, Action::Restore { point, discard })),
+                    }
+                }
+                action => return Ok((view, action)),
+            }
+        }
+        Err(RunError::Conflict)
+    }
+
+    async fn perform(&self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {
+        let record = &view.record;
+        if !record.role.rules() || record.held() {
+            self.close().await?;
+        }
+        match action {
+            Action::Start => {
+                invariants::check_start(record)?;
+                self.open(memory, record).await
+            }
+            Action::Restore { point, .. } => {
+                let Some(committed) = memory.points.get(&point.data.point) else { return Ok(()) };
+                let task = Task::Restore(Box::new(committed.manifest.clone()));
+                self.ensure_mover(memory, &task).await
+            }
+            Action::Backup => {
+                let manifest = self.next_manifest(memory, record, Consistency::Final);
+                self.ensure_mover(memory, &Task::Backup(Box::new(manifest))).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A copy of the running register, when one is due.
+    pub async fn scheduled_copy(&self, memory: &mut Memory, view: &View) -> Result<(), RunError> {
+        let record = &view.record;
+        let runs = record.role == crate::api::failover_record::Role::Active && !record.held();
+        if runs && !view.suspended && view.reach && self.copy_due_in(memory, view).is_zero() {
+            let manifest = self.next_manifest(memory, record, Consistency::Fuzzy);
+            self.ensure_mover(memory, &Task::Backup(Box::new(manifest))).await?;
+        }
+        Ok(())
+    }
+
+    fn copy_due_in(&self, memory: &Memory, view: &View) -> Duration {
+        let rpo = duration::parse(&self.embassy.spec.replication.rpo).unwrap_or_default();
+        let identity = format!("{}/{}", self.owner.namespace, self.owner.name);
+        let last = memory.points.iter().rev().find(|(point, _)| point.epoch == view.record.epoch);
+        let cut = last.map(|(_, committed)| committed.manifest.cut_time.0);
+        schedule::due_in(cut, Timestamp::now(), schedule::interval(rpo, &identity))
+    }
+
+    /// Nobody needs to be asked before this, unless a watch or the mail says so.
+    fn next_look(&self, memory: &Memory, view: &View, action: &Action) -> Duration {
+        let interval = self.context.settings.report_interval;
+        let mut next = memory.sent.map_or(interval, |sent| interval.saturating_sub(sent.elapsed()));
+        if !matches!(action, Action::Nothing | Action::Wait(_)) {
+            next = next.min(Duration::from_secs(2));
+        }
+        if view.record.role == crate::api::failover_record::Role::Active && view.reach {
+            next = next.min(self.copy_due_in(memory, view));
+        }
+        if let Some(retry) = memory.retry_at {
+            next = next.min(retry.saturating_duration_since(Instant::now()));
+        }
+        next.max(Duration::from_millis(500))
+    }
+
+    /// Waits for the peer's mail beside the reconciles, and asks for one when some comes.
+    fn await_mail(&self, memory: &mut Memory) {
+        let Some(post) = self.link.post.clone() else { return };
+        if memory.courier.as_ref().is_some_and(|courier| !courier.0.is_finished()) {
+            return;
+        }
+        let Some(peer) = memory.peer.as_ref() else { return };
+        let mut after = peer.head.sequence;
+        let site = self.parties.peer.clone();
+        let mut wake = self.context.wake.clone();
+        let target = ObjectRef::new(&self.owner.name).within(&self.owner.namespace);
+        memory.courier = Some(Courier(tokio::spawn(async move {
+            let wait = Duration::from_secs(25);
+            while let Ok(letters) =
+                post.vault.mail(&post.owner.namespace, &post.owner.name, &site, after, wait).await
+            {
+                if let Some(last) = letters.last() {
+                    after = last.sequence;
+                    if wake.send(target.clone()).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            // The vault is gone: the next reconcile starts another one.
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            let _ = wake.send(target).await;
+        })));
+    }
+
+    /// An event beside the `DataEmbassy`.
+    pub async fn event(&self, warning: bool, reason: &str, action: &str, note: &str) {
+        let about = self.embassy.object_ref(&());
+        act::report::event(&self.context.client, about, warning, reason, action, note).await;
+    }
+
+    /// The newest manifest of either site.
+    #[must_use]
+    pub fn newest<'a>(&self, memory: &'a Memory) -> Option<&'a crate::plan::manifest::Manifest> {
+        newest_manifest(memory)
+    }
+}

@@ -1,0 +1,423 @@
+//! Mover Jobs: started with all they need, read when they end, removed when their outcome is recorded.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use k8s_openapi::{
+    ByteString,
+    api::{batch::v1::Job, core::v1::Pod},
+    apimachinery::pkg::apis::meta::v1::Time,
+    jiff::Timestamp,
+};
+use kube::{Api, ResourceExt, api::PostParams};
+
+use super::context::Memory;
+use super::error::RunError;
+use super::repository_keys;
+use super::round::Round;
+use crate::act;
+use crate::api::FailoverRecord;
+use crate::api::RecoveryPoint;
+use crate::api::duration;
+use crate::api::epoch::PointRef;
+use crate::api::failover_record::FailoverRecordSpec;
+use crate::api::recovery_point::Consistency;
+use crate::api::recovery_point::RecoveryPointStatus;
+use crate::api::recovery_point::VerificationDepth;
+use crate::mover::outcome::Outcome;
+use crate::observe::cluster::mounts;
+use crate::observe::post::Committed;
+use crate::plan::desired::jobs::MoverIntent;
+use crate::plan::desired::jobs::mover;
+use crate::plan::failover::volumes;
+use crate::plan::manifest::Contents;
+use crate::plan::manifest::MANIFEST_VERSION;
+use crate::plan::manifest::Manifest;
+use crate::plan::schedule;
+use crate::plan::status::Trouble;
+use crate::plan::task::TASK_ANNOTATION;
+use crate::plan::task::Task;
+use crate::trust::envelope::Envelope;
+use crate::trust::envelope::Purpose;
+use crate::trust::envelope::digest;
+use crate::vault::client::ClientError;
+
+/// The task of a Job; none if it is not one of this version.
+fn task(job: &Job) -> Option<Task> {
+    serde_json::from_str(job.annotations().get(TASK_ANNOTATION)?).ok()
+}
+
+fn ended(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| {
+        condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed")
+    })
+}
+
+impl Round {
+    /// Reads the outcome of every Job that ended. Returns the record if it changed.
+    pub async fn finish_movers(
+        &self,
+        memory: &mut Memory,
+        record: &FailoverRecord,
+    ) -> Result<Option<FailoverRecord>, RunError> {
+        for job in self.seen.jobs.iter().filter(|job| ended(job)) {
+            let Some(task) = task(job) else {
+                act::movers::remove(&self.context.client, job).await?;
+                continue;
+            };
+            let outcome = self.outcome(job);
+            let written = self.conclude(memory, record, &task, outcome).await?;
+            act::movers::remove(&self.context.client, job).await?;
+            if written.is_some() {
+                return Ok(written);
+            }
+        }
+        Ok(None)
+    }
+
+    fn outcome(&self, job: &Job) -> Result<Outcome, String> {
+        let name = job.name_any();
+        let of_job =
+            |pod: &&Pod| pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|job| *job == name);
+        let message = self.seen.movers.iter().find(of_job).and_then(|pod| {
+            let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+            statuses.first()?.state.as_ref()?.terminated.as_ref()?.message.clone()
+        });
+        let Some(message) = message else {
+            return Err(format!(
+                "mover {name} ended without saying how: it was killed or evicted; it is tried again"
+            ));
+        };
+        Outcome::parse(&message).map_err(|error| error.to_string())
+    }
+
+    async fn conclude(
+        &self,
+        memory: &mut Memory,
+        record: &FailoverRecord,
+        task: &Task,
+        outcome: Result<Outcome, String>,
+    ) -> Result<Option<FailoverRecord>, RunError> {
+        let current = task.is_current(&record.spec);
+        match (task, outcome) {
+            (Task::Backup(manifest), Ok(Outcome::Backup(done))) if current => {
+                let contents = Contents {
+                    snapshot: done.snapshot,
+                    bytes: number(done.bytes),
+                    files: number(done.files),
+                    objects: number(done.objects),
+                    content_digest: done.content_digest,
+                };
+                self.commit(memory, record, Manifest { contents, ..(**manifest).clone() }).await
+            }
+            (Task::Restore(manifest), Ok(Outcome::Restore(_))) if current => {
+                succeeded(memory);
+                self.verified(&manifest.point).await?;
+                let spec = volumes::restored(&record.spec, &manifest.point());
+                self.note(record, spec).await
+            }
+            (Task::Activate { epoch, .. }, Ok(Outcome::Activate(_))) if current => {
+                succeeded(memory);
+                let spec = FailoverRecordSpec { activated: Some(epoch.clone()), ..record.spec.clone() };
+                self.note(record, spec).await
+            }
+            (_, Ok(Outcome::Failed(failed))) if current => {
+                self.failed(memory, task, failed.reason.as_str(), failed.message).await;
+                Ok(None)
+            }
+            (_, Err(message)) if current => {
+                self.failed(memory, task, "Interrupted", message).await;
+                Ok(None)
+            }
+            // The world moved on: what it did counts for nothing.
+            _ => Ok(None),
+        }
+    }
+
+    /// Publishes the manifest last: from here on the recovery point exists.
+    async fn commit(
+        &self,
+        memory: &mut Memory,
+        record: &FailoverRecord,
+        manifest: Manifest,
+    ) -> Result<Option<FailoverRecord>, RunError> {
+        let Some(post) = &self.link.post else { return Err(RunError::again("the vault is out of reach")) };
+        let payload = serde_json::to_string(&manifest).map_err(RunError::defect)?;
+        let keys = self.context.keys().await;
+        let text = Envelope::sign(&keys.signing, &self.parties.me, Purpose::Manifest, payload).to_text();
+        let (epoch, sequence) = (manifest.point.epoch.slug(), manifest.point.sequence);
+        let (namespace, name) = (&self.owner.namespace, &self.owner.name);
+        match post.vault.put_point(namespace, name, &epoch, sequence, text.clone()).await {
+            Ok(()) => {}
+            Err(ClientError::Conflict { .. }) => {
+                // Another point has this number: what is there is read again, and the copy is made anew.
+                memory.points.retain(|point, _| point.epoch != manifest.point.epoch);
+                return Ok(None);
+            }
+            Err(error) => return Err(RunError::again(&error.to_string())),
+        }
+        tracing::info!(
+            namespace, name, point = %manifest.point, bytes = manifest.contents.bytes,
+            files = manifest.contents.files, "recovery point committed"
+        );
+        succeeded(memory);
+        let committed = Committed { digest: digest(&text), manifest: manifest.clone() };
+        memory.points.insert(manifest.point.clone(), committed);
+        if manifest.consistency == Consistency::Final && !self.writable_pods() {
+            return self.note(record, volumes::copied(&record.spec, &manifest.point().data)).await;
+        }
+        Ok(None)
+    }
+
+    /// Writes what is no news to the peer.
+    pub async fn note(
+        &self,
+        record: &FailoverRecord,
+        spec: FailoverRecordSpec,
+    ) -> Result<Option<FailoverRecord>, RunError> {
+        if spec == record.spec {
+            return Ok(None);
+        }
+        match act::record::replace(&self.context.client, &self.owner, record, spec, None).await? {
+            act::record::Written::Done(record) => Ok(Some(*record)),
+            act::record::Written::ReadAgain => Err(RunError::Conflict),
+        }
+    }
+
+    async fn failed(&self, memory: &mut Memory, task: &Task, reason: &'static str, message: String) {
+        let rpo = duration::parse(&self.embassy.spec.replication.rpo).unwrap_or_default();
+        memory.failures += 1;
+        memory.retry_at = Some(Instant::now() + schedule::retry_after(memory.failures, rpo));
+        let verb = task.verb().as_str();
+        tracing::warn!(
+            namespace = self.owner.namespace,
+            name = self.owner.name,
+            verb,
+            reason,
+            message,
+            "mover failed"
+        );
+        self.context.metrics.failure(&self.owner, reason);
+        self.event(true, reason, verb, &format!("{verb} failed: {message}")).await;
+        memory.trouble = Some(Trouble { reason, message: format!("{verb} failed: {message}") });
+    }
+
+    /// Marks the point's object as read back and checked.
+    pub async fn verified(&self, point: &PointRef) -> Result<(), RunError> {
+        let Some(object) = self.seen.points.iter().find(|object| is_of(object, point)) else { return Ok(()) };
+        if object.status.as_ref().is_some_and(|status| status.verified_at.is_some()) {
+            return Ok(());
+        }
+        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
+        let status = RecoveryPointStatus {
+            verified_at: Some(Time(Timestamp::now())),
+            verified_by: Some(VerificationDepth::Restored),
+        };
+        act::report::status(&api, object, object.status.as_ref(), &status).await?;
+        Ok(())
+    }
+
+    /// Starts the task's Job, unless it runs already. A Job of another task that uses the volumes is ended first.
+    pub async fn ensure_mover(&self, memory: &mut Memory, task: &Task) -> Result<(), RunError> {
+        let client = &self.context.client;
+        let mut clear = true;
+        for job in &self.seen.jobs {
+            if self::task(job).as_ref().is_some_and(|running| same(running, task)) {
+                return Ok(());
+            }
+            act::movers::remove(client, job).await?;
+            clear = false;
+        }
+        // Two movers must never have the volumes at once, not even one that is being ended.
+        let busy = self.seen.movers.iter().any(|pod| mounts(pod, &self.seen.claims) && !pod_ended(pod));
+        if !clear || (busy && task.uses_volumes()) || memory.retry_at.is_some_and(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        let Some(access) = &self.link.access else { return Ok(()) };
+        let manifest = task.manifest();
+        let Some(key) = self.repository_key(task).await? else {
+            memory.trouble = Some(Trouble {
+                reason: "KeyMissing",
+                message: format!(
+                    "the repository key of epoch {} has not arrived from {}: it comes with its next mandate",
+                    manifest.point.epoch, manifest.point.epoch.site
+                ),
+            });
+            return Ok(());
+        };
+        let credentials = BTreeMap::from(
+            [
+                ("repository-key", key),
+                ("ca.crt", access.mover.ca.clone()),
+                ("tls.crt", access.mover.certificate.clone()),
+                ("tls.key", access.mover.key.clone()),
+            ]
+            .map(|(name, value)| (name.to_owned(), ByteString(value.into_bytes()))),
+        );
+        let job = self.job(task, &access.url, memory.failures)?;
+        tracing::info!(
+            namespace = self.owner.namespace, name = self.owner.name, verb = task.verb().as_str(),
+            point = %manifest.point, "mover started"
+        );
+        Ok(act::movers::start(client, &job, credentials).await?)
+    }
+
+    async fn repository_key(&self, task: &Task) -> Result<Option<String>, RunError> {
+        let (keeper, epoch) = (&self.context.keeper, &task.manifest().point.epoch);
+        if matches!(task, Task::Backup(_)) {
+            return Ok(Some(repository_keys::own(keeper, &self.owner, epoch).await?));
+        }
+        Ok(repository_keys::find(keeper, &self.owner, epoch).await?)
+    }
+
+    fn job(&self, task: &Task, url: &str, attempt: u32) -> Result<Job, RunError> {
+        let claims: Vec<String> = self.seen.claims.iter().map(ResourceExt::name_any).collect();
+        let arguments = self.arguments(task, url, &claims);
+        let text = serde_json::to_string(task).map_err(RunError::defect)?;
+        let id = if attempt == 0 { task.id() } else { format!("{}-try{attempt}", task.id()) };
+        Ok(mover(&MoverIntent {
+            owner: &self.owner,
+            verb: task.verb(),
+            id: &id,
+            arguments: &arguments,
+            task: &text,
+            image: &self.context.settings.image,
+            pull_policy: &self.context.settings.pull_policy,
+            claims: &claims,
+            node: self.node_in_use().as_deref(),
+        }))
+    }
+
+    /// The node of a Pod that uses a protected claim: a `ReadWriteOnce` volume can be mounted nowhere else.
+    fn node_in_use(&self) -> Option<String> {
+        let pod = self.seen.pods.iter().find(|pod| mounts(pod, &self.seen.claims))?;
+        pod.spec.as_ref()?.node_name.clone()
+    }
+
+    fn arguments(&self, task: &Task, url: &str, claims: &[String]) -> Vec<String> {
+        let manifest = task.manifest();
+        let (namespace, name) = (&self.owner.namespace, &self.owner.name);
+        let mut arguments = vec![
+            format!("--vault={url}"),
+            format!("--repository={namespace}/{name}/{}", manifest.point.epoch.slug()),
+        ];
+        let contents = &manifest.contents;
+        match task {
+            Task::Backup(_) => {
+                arguments.push(format!("--namespace={namespace}"));
+                arguments.push(format!("--embassy={name}"));
+                let excluded = &self.embassy.spec.protect.objects.exclude;
+                arguments
+                    .extend(excluded.iter().map(|kind| format!("--exclude={}/{}", kind.group, kind.kind)));
+                arguments.extend(claims.iter().map(|claim| format!("--claim={claim}")));
+            }
+            Task::Restore(_) => {
+                arguments.push(format!("--snapshot={}", contents.snapshot));
+                arguments.push(format!("--content-digest={}", contents.content_digest));
+                arguments.push(format!("--bytes={}", contents.bytes));
+                arguments.push(format!("--files={}", contents.files));
+                arguments.extend(manifest.claims.iter().map(|claim| format!("--claim={claim}")));
+                if self.must_compare_all() {
+                    arguments.push("--full-compare".to_owned());
+                }
+            }
+            Task::Activate { .. } => {
+                arguments.push(format!("--snapshot={}", contents.snapshot));
+                arguments.push(format!("--objects={}", contents.objects));
+                arguments.push(format!("--namespace={namespace}"));
+            }
+        }
+        arguments
+    }
+
+    /// Times and sizes may be trusted only if the volumes held a known point before, and nothing failed on the way.
+    fn must_compare_all(&self) -> bool {
+        self.seen.record.as_ref().is_none_or(|record| {
+            record.spec.reclone
+                || record.spec.volumes.condition != crate::api::failover_record::VolumeCondition::Clean
+        })
+    }
+
+    /// The manifest of the next copy, without its contents.
+    #[must_use]
+    pub fn next_manifest(
+        &self,
+        memory: &Memory,
+        record: &FailoverRecordSpec,
+        consistency: Consistency,
+    ) -> Manifest {
+        let last = memory.points.iter().rev().find(|(point, _)| point.epoch == record.epoch);
+        let sequence = last.map_or(1, |(point, _)| point.sequence + 1);
+        let empty = String::new;
+        Manifest {
+            version: MANIFEST_VERSION,
+            namespace: self.owner.namespace.clone(),
+            embassy: self.owner.name.clone(),
+            point: PointRef { epoch: record.epoch.clone(), sequence },
+            cut_time: Time(Timestamp::now()),
+            claims: self.seen.claims.iter().map(ResourceExt::name_any).collect(),
+            contents: Contents { snapshot: empty(), bytes: 0, files: 0, objects: 0, content_digest: empty() },
+            consistency,
+            previous: last.map(|(_, committed)| committed.digest.clone()).unwrap_or_default(),
+            ancestry: record.ancestry.clone(),
+        }
+    }
+
+    /// Makes the objects of recovery points that are kept, and removes those of the others; copies stay in the vault.
+    pub async fn keep_points(&self, memory: &Memory) -> Result<(), RunError> {
+        let newest_first: Vec<&Manifest> =
+            memory.points.values().rev().map(|known| &known.manifest).collect();
+        let cuts: Vec<Timestamp> = newest_first.iter().map(|manifest| manifest.cut_time.0).collect();
+        let kept = schedule::kept(&cuts, &self.embassy.spec.replication.retention);
+        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
+        for (index, manifest) in newest_first.iter().enumerate() {
+            let object = self.seen.points.iter().find(|object| is_of(object, &manifest.point));
+            match (kept.contains(&index), object) {
+                (true, None) => match api.create(&PostParams::default(), &manifest.object()).await {
+                    Ok(_) => {}
+                    Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+                    Err(error) => return Err(RunError::Cluster("make a RecoveryPoint", error)),
+                },
+                (false, Some(object)) => {
+                    let gone = api.delete(&object.name_any(), &kube::api::DeleteParams::default()).await;
+                    if let Err(error) = gone
+                        && !matches!(&error, kube::Error::Api(status) if status.is_not_found())
+                    {
+                        return Err(RunError::Cluster("remove a RecoveryPoint", error));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_of(object: &RecoveryPoint, point: &PointRef) -> bool {
+    object.spec.sequence == point.sequence && object.spec.epoch == point.epoch.to_string()
+}
+
+/// The same work, whenever it was begun.
+fn same(running: &Task, wanted: &Task) -> bool {
+    match (running, wanted) {
+        (Task::Backup(running), Task::Backup(wanted)) => {
+            running.point == wanted.point && running.consistency == wanted.consistency
+        }
+        (Task::Restore(running), Task::Restore(wanted)) => running.point == wanted.point,
+        (Task::Activate { epoch: running, .. }, Task::Activate { epoch: wanted, .. }) => running == wanted,
+        _ => false,
+    }
+}
+
+fn pod_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+fn succeeded(memory: &mut Memory) {
+    (memory.failures, memory.retry_at, memory.trouble) = (0, None, None);
+}
+
+fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,166 @@
+//! The protected namespace: closed or open, its policies, its standby volumes, the mover's identity.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use k8s_openapi::api::{
+    core::v1::{PersistentVolumeClaim, ServiceAccount},
+    rbac::v1::RoleBinding,
+};
+use kube::ResourceExt;
+
+use super::context::Memory;
+use super::error::RunError;
+use super::repository_keys;
+use super::round::Round;
+use crate::act;
+use crate::act::apply::{apply, owned, prune};
+use crate::api::failover_record::FailoverRecordSpec;
+use crate::observe::cluster::api_servers;
+use crate::plan::desired::fence;
+use crate::plan::desired::network::Destination;
+use crate::plan::desired::network::NetworkIntent;
+use crate::plan::desired::network::policies;
+use crate::plan::desired::rbac;
+use crate::plan::desired::storage::StorageIntent;
+use crate::plan::desired::storage::claims;
+use crate::plan::failover::Action;
+use crate::plan::failover::View;
+use crate::plan::task::Task;
+
+impl Round {
+    /// Lets nothing but movers run: first no new Pod, then no wish for one, then the ones that are there.
+    pub async fn close(&self) -> Result<(), RunError> {
+        let (client, namespace) = (&self.context.client, self.owner.namespace.as_str());
+        if !self.is_closed() {
+            act::fence::label(client, namespace, true).await?;
+            self.event(false, "Fenced", "Fence", "the namespace is closed: no Pod but the mover may start")
+                .await;
+        }
+        act::fence::scale(client, namespace, &fence::stop(&self.seen.workloads)).await?;
+        Ok(act::fence::evict(client, namespace, &self.seen.pods).await?)
+    }
+
+    /// Lets the register run: the way first, then what was captured, then what was stopped.
+    pub async fn open(&self, memory: &mut Memory, record: &FailoverRecordSpec) -> Result<(), RunError> {
+        let (client, namespace) = (&self.context.client, self.owner.namespace.as_str());
+        self.network(record).await?;
+        if self.is_closed() {
+            act::fence::label(client, namespace, false).await?;
+            self.event(false, "Opened", "Start", "the namespace is open: the register may run here").await;
+        }
+        if self.needs_activation(record) {
+            let base = record.volumes.at.as_ref().map(|at| &at.point);
+            let Some(committed) = base.and_then(|point| memory.points.get(point)) else {
+                return Err(RunError::again("the manifest of the copy that this site holds is not in reach"));
+            };
+            let from = Box::new(committed.manifest.clone());
+            let task = Task::Activate { epoch: record.epoch.clone(), from };
+            return self.ensure_mover(memory, &task).await;
+        }
+        Ok(act::fence::scale(client, namespace, &fence::resume(&self.seen.workloads)).await?)
+    }
+
+    /// What holds whatever is decided: policies, identity, standby volumes, scheduled copies, orders.
+    pub async fn routine(&self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {
+        let record = &view.record;
+        self.identity(record).await?;
+        if !matches!(action, Action::Start) {
+            self.network(record).await?;
+        }
+        if !record.role.rules() {
+            self.standby_volumes(memory).await?;
+        }
+        self.scheduled_copy(memory, view).await?;
+        self.orders(view).await
+    }
+
+    async fn network(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {
+        let mut mover = api_servers(&self.context.client).await?;
+        mover.extend(self.vault_destination());
+        let wanted = policies(&NetworkIntent {
+            owner: &self.owner,
+            network: &self.embassy.spec.network,
+            open: record.role.rules() && !record.held(),
+            mover: &mover,
+        });
+        let (client, namespace) = (&self.context.client, self.owner.namespace.as_str());
+        apply(client, namespace, &wanted, &self.seen.policies).await?;
+        prune(client, namespace, &wanted, &self.seen.policies).await?;
+        Ok(())
+    }
+
+    fn vault_destination(&self) -> Option<Destination> {
+        if self.parties.vault == self.parties.me {
+            return Some(Destination::Pods {
+                namespace: self.context.settings.namespace.clone(),
+                labels: BTreeMap::from([
+                    ("app.kubernetes.io/name".to_owned(), "data-embassy".to_owned()),
+                    ("app.kubernetes.io/component".to_owned(), "vault".to_owned()),
+                ]),
+                port: 8443,
+            });
+        }
+        let vault = self.sites.get(&self.parties.vault)?.spec.vault.as_ref()?;
+        let rest = vault.url.strip_prefix("https://")?;
+        let (host, port) = match rest.rsplit_once(':') {
+            Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
+            _ => (rest, 443),
+        };
+        let address: Result<IpAddr, _> = host.trim_matches(['[', ']']).parse();
+        Some(address.map_or(Destination::AnyAddress(port), |address| Destination::Address(address, port)))
+    }
+
+    /// The mover may write objects only while an activation needs it.
+    async fn identity(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {
+        let (client, namespace, name) =
+            (&self.context.client, self.owner.namespace.as_str(), self.owner.name.as_str());
+        let accounts: Vec<ServiceAccount> = owned(client, namespace, name).await?;
+        apply(client, namespace, &[rbac::service_account(&self.owner)], &accounts).await?;
+        let mut roles = vec![rbac::CAPTURE_ROLE];
+        if record.role.rules() && !record.held() && self.needs_activation(record) {
+            roles.push(rbac::ACTIVATE_ROLE);
+        }
+        let wanted: Vec<RoleBinding> = roles.iter().map(|role| rbac::binding(&self.owner, role)).collect();
+        let live: Vec<RoleBinding> = owned(client, namespace, name).await?;
+        apply(client, namespace, &wanted, &live).await?;
+        prune(client, namespace, &wanted, &live).await?;
+        Ok(())
+    }
+
+    /// Makes and grows the volumes that the mandate declares; none is ever shrunk or removed.
+    async fn standby_volumes(&self, memory: &Memory) -> Result<(), RunError> {
+        let mandate = memory.peer.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
+        let Some((_, introduced)) = mandate else { return Ok(()) };
+        let size = |claim: &PersistentVolumeClaim| {
+            let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
+            Some((claim.name_any(), requests.get("storage")?.clone()))
+        };
+        let existing = self.seen.claims.iter().filter_map(size).collect();
+        let hosting = self.sites.get(&self.parties.peer).and_then(|site| site.spec.hosting.as_ref());
+        let hosted: &[String] = hosting.map_or(&[], |hosting| &hosting.storage_classes);
+        let wanted = claims(&StorageIntent {
+            owner: &self.owner,
+            declared: &introduced.mandate.claims,
+            storage: &self.embassy.spec.storage,
+            hosted_classes: hosted,
+            existing: &existing,
+        })?;
+        let (client, namespace) = (&self.context.client, self.owner.namespace.as_str());
+        apply(client, namespace, &wanted, &[] as &[PersistentVolumeClaim]).await?;
+        Ok(())
+    }
+
+    /// Keeps what a mandate brought: the keys, so that a takeover needs nothing else.
+    pub async fn receive_mandate(&self, memory: &mut Memory) -> Result<(), RunError> {
+        let mandate = memory.peer.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
+        let Some((sequence, introduced)) = mandate else { return Ok(()) };
+        if memory.received == *sequence {
+            return Ok(());
+        }
+        let (sequence, keys) = (*sequence, introduced.mandate.keys.clone());
+        let own = self.context.keys().await;
+        repository_keys::receive(&self.context.keeper, &self.owner, &own.identity, &keys).await?;
+        memory.received = sequence;
+        Ok(())
+    }
+}

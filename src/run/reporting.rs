@@ -1,0 +1,173 @@
+//! What people are told: the status of the embassy and of its orders.
+
+use std::time::Duration;
+
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+use kube::{Api, ResourceExt};
+
+use super::context::Memory;
+use super::error::RunError;
+use super::round::Round;
+use crate::act;
+use crate::api::DataEmbassy;
+use crate::api::Failover;
+use crate::api::duration;
+use crate::api::failover::FailoverKind;
+use crate::api::failover::FailoverPhase;
+use crate::api::failover::FailoverStatus;
+use crate::api::failover_record::FailoverRecordSpec;
+use crate::plan::failover::Action;
+use crate::plan::failover::Order;
+use crate::plan::failover::View;
+use crate::plan::failover::progress;
+use crate::plan::failover::volumes;
+use crate::plan::mandate::drift;
+use crate::plan::manifest::Manifest;
+use crate::plan::status::Facts;
+use crate::plan::status::status;
+
+impl Round {
+    /// Writes the status of the embassy if it says something new.
+    pub async fn report(&self, memory: &Memory, view: &View, action: &Action) -> Result<(), RunError> {
+        let record = &view.record;
+        let drift = self.drift(memory, record);
+        let peer = memory.peer.as_ref().and_then(|mailbox| mailbox.report.as_ref());
+        let facts = Facts {
+            spec: &self.embassy.spec,
+            generation: self.embassy.metadata.generation.unwrap_or_default(),
+            view,
+            action,
+            newest: self.newest(memory),
+            verified: self.newest_verified(memory, record),
+            peer_reported: peer.map(|report| &report.time),
+            trouble: memory.trouble.as_ref(),
+            distrust: self.link.distrust.as_deref(),
+            isolated: self.embassy.spec.network.isolate || !record.role.rules() || record.held(),
+            fenced: self.is_closed(),
+            drift: &drift,
+            now: Timestamp::now(),
+        };
+        let status = status(&facts, self.embassy.status.as_ref());
+        let api: Api<DataEmbassy> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
+        act::report::status(&api, self.embassy.as_ref(), self.embassy.status.as_ref(), &status).await?;
+        self.context.metrics.observe(&self.owner, record, self.newest(memory));
+        if let Some(point) = peer.and_then(|report| report.verified.as_ref()) {
+            self.verified(point).await?;
+        }
+        Ok(())
+    }
+
+    /// The newest point that a standby restored: this site itself, or the peer by its report.
+    fn newest_verified<'a>(&self, memory: &'a Memory, record: &FailoverRecordSpec) -> Option<&'a Manifest> {
+        let own = volumes::clean_at(&record.volumes)
+            .map(|at| &at.point)
+            .filter(|point| point.epoch.site != self.parties.me);
+        let peer = memory.peer.as_ref().and_then(|mailbox| mailbox.report.as_ref()?.verified.as_ref());
+        let newest = own.into_iter().chain(peer).max()?;
+        memory.points.get(newest).map(|committed| &committed.manifest)
+    }
+
+    /// Fields in which the spec here differs from the active site's mandate. An approval is given where it is needed.
+    fn drift(&self, memory: &Memory, record: &FailoverRecordSpec) -> Vec<String> {
+        let mandate = memory.peer.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
+        match mandate {
+            Some((_, introduced)) if !record.role.rules() => {
+                drift(&self.embassy.spec, &introduced.mandate.spec)
+                    .into_iter()
+                    .filter(|field| field != "spec.failover.approveDiscard")
+                    .collect()
+            }
+            _ => vec![],
+        }
+    }
+
+    /// The status of every order that has not ended.
+    pub async fn orders(&self, view: &View) -> Result<(), RunError> {
+        for order in &self.seen.orders {
+            let old = order.status.clone().unwrap_or_default();
+            if old.phase.is_some_and(FailoverPhase::is_final) {
+                continue;
+            }
+            let Some(known) = view.orders.iter().find(|known| known.name == order.name_any()) else {
+                continue;
+            };
+            let status = order_status(view, known, old);
+            self.write_order(order, &status).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_order(&self, order: &Failover, status: &FailoverStatus) -> Result<(), RunError> {
+        let api: Api<Failover> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
+        let written = act::report::status(&api, order, order.status.as_ref(), status).await?;
+        let old = order.status.as_ref().and_then(|old| old.phase);
+        if written && old != status.phase {
+            let phase = status.phase.map_or_else(String::new, |phase| format!("{phase:?}"));
+            let note = format!("order {}: {}", order.name_any(), status.message.clone().unwrap_or_default());
+            let warning = status.phase == Some(FailoverPhase::Rejected);
+            self.event(warning, &phase, "Failover", &note).await;
+        }
+        Ok(())
+    }
+
+    /// Before an order takes effect: when it began and what it costs is written, since afterwards nobody could tell.
+    pub async fn begun(&self, view: &View, next: &FailoverRecordSpec) -> Result<(), RunError> {
+        let Some(order) = view.orders.iter().find(|order| {
+            order.epoch > *view.record.top()
+                && (order.epoch == next.epoch || Some(&order.epoch) == next.intent.as_ref())
+        }) else {
+            return Ok(());
+        };
+        let Some(object) = self.seen.orders.iter().find(|object| object.name_any() == order.name) else {
+            return Ok(());
+        };
+        let loss = match order.kind {
+            FailoverKind::Planned => "none".to_owned(),
+            FailoverKind::Forced => view.loss.map_or_else(
+                || "unknown".to_owned(),
+                |age| format!("≤ {}", duration::format(Duration::from_secs(age.as_secs()))),
+            ),
+        };
+        let status = FailoverStatus {
+            phase: Some(FailoverPhase::Progressing),
+            reason: Some("Begun".to_owned()),
+            message: Some("the order takes effect".to_owned()),
+            from: Some(other(&view.record, &order.epoch.site)),
+            started_at: Some(Time(Timestamp::now())),
+            data_point: volumes::clean_at(&view.record.volumes).map(|at| at.point.clone()),
+            data_loss: Some(loss),
+            ..FailoverStatus::default()
+        };
+        self.write_order(object, &status).await
+    }
+}
+
+fn other(record: &FailoverRecordSpec, to: &str) -> String {
+    if record.site == to { record.peer.clone() } else { record.site.clone() }
+}
+
+fn order_status(view: &View, order: &Order, old: FailoverStatus) -> FailoverStatus {
+    let progress = progress::of(view, order);
+    let now = Time(Timestamp::now());
+    let ended = progress.phase.is_final();
+    let started_at = old.started_at.or_else(|| {
+        let begun = matches!(progress.phase, FailoverPhase::Progressing | FailoverPhase::Completed);
+        begun.then(|| now.clone())
+    });
+    let took = started_at
+        .as_ref()
+        .filter(|_| ended)
+        .map(|start| duration::format(Duration::try_from(now.0.duration_since(start.0)).unwrap_or_default()));
+    let base = view.record.volumes.at.as_ref().filter(|_| progress.phase == FailoverPhase::Completed);
+    FailoverStatus {
+        phase: Some(progress.phase),
+        reason: Some(progress.reason.to_owned()),
+        message: Some(progress.message),
+        from: old.from.or_else(|| Some(other(&view.record, &order.epoch.site))),
+        ended_at: old.ended_at.or_else(|| ended.then_some(now)),
+        duration: took,
+        started_at,
+        data_point: old.data_point.or_else(|| base.map(|at| at.point.clone())),
+        data_loss: old.data_loss,
+    }
+}

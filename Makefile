@@ -23,7 +23,7 @@ unit: setup
 # A real API server: examples accepted, bad manifests refused.
 admission: setup
 	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes
-	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply -- --nocapture
+	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test mover_objects -- --nocapture
 
 lint: setup
 	@scripts/step "formatting" cargo fmt --check

@@ -5,6 +5,9 @@
 
 #[path = "mover/folder.rs"]
 mod folder;
+#[path = "mover/process.rs"]
+mod process;
+mod support;
 #[path = "mover/torture.rs"]
 mod torture;
 
@@ -23,23 +26,35 @@ use data_embassy::mover::{
     outcome::{BackupDone, Reason, RestoreDone},
     restore::{Expected, RestoreParameters, restore},
 };
+use data_embassy::trust::identity::Role;
 use folder::Folder;
+use support::vault::TestVault;
 use torture::{MIB, build, change, differences, noise, run};
 
 const CLAIM: &str = "data";
 
 /// A source, a destination and a repository.
-struct Bench {
+struct Bench<S = Folder> {
     folder: tempfile::TempDir,
-    store: Arc<Folder>,
+    store: Arc<S>,
     key: String,
+}
+
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap()
 }
 
 impl Bench {
     fn new() -> Self {
-        let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
-        let store = Arc::new(Folder::new(&folder.path().join("repository")));
-        let bench = Self { folder, store, key: new_key() };
+        let folder = temporary();
+        let store = Folder::new(&folder.path().join("repository"));
+        Self::with(folder, store)
+    }
+}
+
+impl<S: Store + 'static> Bench<S> {
+    fn with(folder: tempfile::TempDir, store: S) -> Self {
+        let bench = Self { folder, store: Arc::new(store), key: new_key() };
         for side in ["home", "abroad"] {
             fs::create_dir_all(bench.volume(side)).unwrap();
         }
@@ -77,7 +92,7 @@ impl Bench {
                 bytes: from.bytes,
                 files: from.files,
             },
-            full_compare: false,
+            previous: None,
         }
     }
 
@@ -93,8 +108,19 @@ impl Bench {
 
 #[test]
 fn copies_are_exact_fresh_and_after_changes() {
-    let bench = Bench::new();
-    build(&bench.volume("home"), 10_000);
+    copies_are_exact(&Bench::new(), 10_000);
+}
+
+#[test]
+fn copies_through_a_vault_are_exact() {
+    let vault = TestVault::start();
+    vault.host("tallinn", "ns", 1 << 30);
+    let store = vault.repository("tallinn", Role::Mover, "ns/land/1-tallinn");
+    copies_are_exact(&Bench::with(temporary(), store), 1000);
+}
+
+fn copies_are_exact<S: Store + 'static>(bench: &Bench<S>, small_files: u64) {
+    build(&bench.volume("home"), small_files);
     let first = bench.back_up("home").unwrap();
     let restored = bench.restore(&bench.restoring(&first)).unwrap();
     bench.assert_exact();
@@ -104,7 +130,8 @@ fn copies_are_exact_fresh_and_after_changes() {
     change(&bench.volume("home"));
     let second = bench.back_up("home").unwrap();
     assert_ne!(second.content_digest, first.content_digest);
-    let restored = bench.restore(&bench.restoring(&second)).unwrap();
+    let previous = Some(first.snapshot.clone());
+    let restored = bench.restore(&RestoreParameters { previous, ..bench.restoring(&second) }).unwrap();
     bench.assert_exact();
     assert!(restored.written_bytes < 14 * MIB, "equal chunks are kept: wrote {}", restored.written_bytes);
     assert_eq!(bench.back_up("abroad").unwrap().content_digest, second.content_digest);
@@ -181,7 +208,7 @@ fn linked_files_of_the_destination_do_not_change_each_other() {
 }
 
 #[test]
-fn only_a_full_comparison_finds_what_size_and_time_hide() {
+fn a_full_comparison_finds_what_size_and_time_hide() {
     let bench = Bench::new();
     build(&bench.volume("home"), 20);
     let done = bench.back_up("home").unwrap();
@@ -191,9 +218,30 @@ fn only_a_full_comparison_finds_what_size_and_time_hide() {
     let file = fs::OpenOptions::new().write(true).open(&large).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"diverged", 9 * MIB).unwrap();
     file.set_modified(time).unwrap();
-    let full = RestoreParameters { full_compare: true, ..bench.restoring(&done) };
-    let restored = bench.restore(&full).unwrap();
+    let trusting = RestoreParameters { previous: Some(done.snapshot.clone()), ..bench.restoring(&done) };
+    assert_eq!(bench.restore(&trusting).unwrap().written_bytes, 0);
+    let restored = bench.restore(&bench.restoring(&done)).unwrap();
     assert_eq!(restored.written_bytes, MIB);
+    bench.assert_exact();
+}
+
+#[test]
+fn files_of_equal_size_and_time_are_told_apart() {
+    let bench = Bench::new();
+    let home = bench.volume("home");
+    for (name, content) in [("a", "first"), ("b", "other")] {
+        fs::write(home.join(name), content).unwrap();
+        torture::set_time(&home.join(name), "2026-01-01T00:00:00Z");
+    }
+    let first = bench.back_up("home").unwrap();
+    bench.restore(&bench.restoring(&first)).unwrap();
+    fs::rename(home.join("b"), home.join("a")).unwrap();
+    let second = bench.back_up("home").unwrap();
+    let previous = Some(first.snapshot);
+    bench.restore(&RestoreParameters { previous, ..bench.restoring(&second) }).unwrap();
+    bench.assert_exact();
+    let unknown = Some("0".repeat(64));
+    bench.restore(&RestoreParameters { previous: unknown, ..bench.restoring(&second) }).unwrap();
     bench.assert_exact();
 }
 

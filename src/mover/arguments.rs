@@ -87,7 +87,12 @@ pub struct RestoreArguments {
     /// Protected claims.
     #[arg(long = "claim")]
     pub claims: Vec<String>,
-    /// Compare every chunk: after a restore that did not finish, or where the volumes were written since.
+    /// Id of the snapshot that the volumes hold since the last restore finished; files that it has alike and that
+    /// nobody wrote to since are not compared.
+    #[arg(long)]
+    pub previous: Option<String>,
+    /// Compare every chunk, whatever `--previous` says: after a restore that did not finish, or where the volumes were
+    /// written since.
     #[arg(long)]
     pub full_compare: bool,
 }

@@ -32,6 +32,8 @@ use crate::vault::client::RepositoryClient;
 /// Runs a verb to its outcome.
 #[must_use]
 pub fn run(arguments: Arguments) -> ExitCode {
+    // The engine reports each step; its warnings suffice.
+    log::set_max_level(log::LevelFilter::Warn);
     let report = Arc::new(Report::new(&arguments.verb.common().termination_log));
     if let Err(error) = report.clone().on_termination() {
         tracing::warn!(%error, "a stop of the Pod will not be reported");
@@ -85,7 +87,7 @@ fn run_restore(arguments: &RestoreArguments) -> Result<Outcome, Failure> {
             bytes: arguments.bytes,
             files: arguments.files,
         },
-        full_compare: arguments.full_compare,
+        previous: arguments.previous.clone().filter(|_| !arguments.full_compare),
     };
     Ok(Outcome::Restore(restore(Engine::open(store, &key)?, &parameters)?))
 }

@@ -270,3 +270,71 @@ impl Exact {
         Err(io::Error::other(self.watch.fail(failure)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, os::unix::fs::symlink};
+
+    use super::*;
+
+    /// Lists a folder with one file, lets `change` happen to it, and reads it.
+    fn read_after(change: impl FnOnce(&Path)) -> Result<Vec<u8>, Option<Failure>> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, vec![7; 3000]).unwrap();
+        let watch = Arc::new(Watch::default());
+        let root = Root { claim: Some("data".to_owned()), path: folder.path().to_owned() };
+        let entries: Vec<_> = Volumes::new(vec![root], watch.clone()).entries().map(Result::unwrap).collect();
+        change(&file);
+        let mut content = vec![];
+        let opener = entries.into_iter().find_map(|entry| entry.open).unwrap();
+        let read = opener
+            .open()
+            .map_err(|_| watch.take())
+            .and_then(|mut reader| reader.read_to_end(&mut content).map_err(|_| watch.take()));
+        read.map(|_| content)
+    }
+
+    fn changed(result: Result<Vec<u8>, Option<Failure>>) -> &'static str {
+        match result {
+            Err(Some(Failure::Changed { what, .. })) => what,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_listed() {
+        assert_eq!(read_after(|_| {}).unwrap().len(), 3000);
+        let grown = read_after(|file| fs::write(file, vec![8; 4000]).unwrap());
+        assert_eq!(grown.unwrap().len(), 3000);
+    }
+
+    #[test]
+    fn a_file_that_changes_too_much_fails_the_backup() {
+        assert_eq!(changed(read_after(|file| fs::write(file, "short").unwrap())), "it shrank");
+        assert_eq!(changed(read_after(|file| fs::remove_file(file).unwrap())), "it vanished");
+        let replaced = read_after(|file| {
+            fs::write(file.with_extension("new"), vec![0; 5000]).unwrap();
+            fs::rename(file.with_extension("new"), file).unwrap();
+        });
+        assert_eq!(changed(replaced), "it was replaced");
+    }
+
+    #[test]
+    fn a_symbolic_link_that_takes_a_files_place_is_not_followed() {
+        let result = read_after(|file| {
+            fs::remove_file(file).unwrap();
+            symlink("/etc/passwd", file).unwrap();
+        });
+        assert!(matches!(result, Err(Some(Failure::Unreadable { .. }))), "{result:?}");
+    }
+
+    #[test]
+    fn an_unreadable_folder_ends_the_walk() {
+        let watch = Arc::new(Watch::default());
+        let root = Root { claim: Some("data".to_owned()), path: "/nowhere".into() };
+        let entries: Vec<_> = Volumes::new(vec![root], watch.clone()).entries().collect();
+        assert!(entries.last().unwrap().is_err());
+        assert!(watch.text().is_some());
+    }
+}

@@ -56,6 +56,14 @@ pub(super) fn survey(reader: &Reader, root: TreeId) -> Result<Survey, Failure> {
     Ok(surveyor.found)
 }
 
+/// Trees of a snapshot's volumes by claim.
+pub(super) fn volumes(reader: &Reader, root: TreeId) -> Result<HashMap<String, TreeId>, Failure> {
+    let root = reader.tree(root)?;
+    let folder = root.iter().find(|node| *node.name() == *"volumes").and_then(|node| node.subtree);
+    let volumes = folder.map_or(Ok(vec![]), |tree| reader.tree(tree))?;
+    Ok(volumes.into_iter().filter_map(|volume| Some((volume.name, volume.subtree?))).collect())
+}
+
 struct Surveyor<'a> {
     reader: &'a Reader,
     hash: Sha256,

@@ -16,6 +16,8 @@ use tempfile::TempDir;
 pub struct ApiServer {
     /// A client with every right.
     pub client: Client,
+    url: String,
+    authority: Vec<u8>,
     processes: Vec<Child>,
     folder: TempDir,
 }
@@ -61,13 +63,35 @@ impl ApiServer {
                 "--endpoint-reconciler-type=none",
             ],
         );
-        let mut config = Config::new(format!("https://127.0.0.1:{port}").parse().unwrap());
-        config.root_cert = Some(vec![authority]);
-        config.auth_info = AuthInfo { token: Some("test-token".to_owned().into()), ..AuthInfo::default() };
-        let client = Client::try_from(config).unwrap();
-        let mut started = Self { client, processes: vec![server, etcd], folder };
+        let url = format!("https://127.0.0.1:{port}");
+        let client = Client::try_from(connection(&url, authority.clone())).unwrap();
+        let mut started = Self { client, url, authority, processes: vec![server, etcd], folder };
         started.wait_until_ready().await;
         started
+    }
+
+    /// A client that acts as somebody else.
+    pub fn client_of(&self, user: &str) -> Client {
+        let mut config = self.config();
+        config.auth_info.impersonate = Some(user.to_owned());
+        Client::try_from(config).unwrap()
+    }
+
+    /// Writes a kubeconfig with every right into a folder.
+    pub fn kubeconfig(&self, folder: &Path) -> PathBuf {
+        let path = folder.join("kubeconfig");
+        let text = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "test",
+            "clusters": [{"name": "test", "cluster": {"server": self.url, "insecure-skip-tls-verify": true}}],
+            "users": [{"name": "test", "user": {"token": "test-token"}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "test"}}],
+        });
+        fs::write(&path, text.to_string()).unwrap();
+        path
+    }
+
+    fn config(&self) -> Config {
+        connection(&self.url, self.authority.clone())
     }
 
     async fn wait_until_ready(&mut self) {
@@ -97,6 +121,14 @@ impl Drop for ApiServer {
             let _ = process.wait();
         }
     }
+}
+
+/// How to connect with every right.
+fn connection(url: &str, authority: Vec<u8>) -> Config {
+    let mut config = Config::new(url.parse().unwrap());
+    config.root_cert = Some(vec![authority]);
+    config.auth_info = AuthInfo { token: Some("test-token".to_owned().into()), ..AuthInfo::default() };
+    config
 }
 
 /// The folder with the testbed's binaries; `make` builds them and names it.

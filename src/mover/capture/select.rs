@@ -32,7 +32,8 @@ const TRANSIENT_OWNERS: [&str; 2] = ["Pod", "Node"];
 #[must_use]
 pub fn is_captured_kind(kind: &ApiResource, capabilities: &ApiCapabilities, excluded: &[String]) -> bool {
     let is_derived = DERIVED.iter().any(|(group, name)| (*group, *name) == (&*kind.group, &*kind.kind));
-    let is_excluded = excluded.iter().any(|excluded| *excluded == kind_name(&kind.group, &kind.kind));
+    let is_excluded =
+        excluded.iter().any(|it| it.trim_start_matches('/') == kind_name(&kind.group, &kind.kind));
     capabilities.scope == Scope::Namespaced
         && capabilities.supports_operation(verbs::LIST)
         && capabilities.supports_operation(verbs::CREATE)
@@ -114,8 +115,9 @@ mod tests {
             ("metrics.k8s.io", "PodMetrics", &["list"], Scope::Namespaced, false),
             (GROUP, "DataEmbassy", &all, Scope::Namespaced, false),
             ("example.org", "Cache", &all, Scope::Namespaced, false),
+            ("", "LimitRange", &all, Scope::Namespaced, false),
         ];
-        let excluded = ["example.org/Cache".to_owned()];
+        let excluded = ["example.org/Cache".to_owned(), "/LimitRange".to_owned()];
         for (group, name, operations, scope, expected) in cases {
             let (resource, capabilities) = kind(group, name, operations, scope);
             assert_eq!(is_captured_kind(&resource, &capabilities, &excluded), expected, "{group}/{name}");

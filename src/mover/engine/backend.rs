@@ -54,9 +54,9 @@ impl Backend {
         }
     }
 
-    /// The first fault of the store that retries did not cure.
-    pub(super) fn fault(&self) -> Option<StoreError> {
-        self.fault.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The first fault of the store that retries did not cure, once.
+    pub(super) fn take_fault(&self) -> Option<StoreError> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Has every snapshot asked for before it is written.

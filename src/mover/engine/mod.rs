@@ -183,10 +183,10 @@ fn prepare(backend: &Arc<Backend>) -> Result<Repository<()>, Failure> {
 
 /// The store's own fault says more than what the engine makes of it.
 fn classify(backend: &Backend, error: &RusticError) -> Failure {
-    backend.fault().map_or_else(|| Failure::Damaged(error.display_log()), Failure::Store)
+    backend.take_fault().map_or_else(|| Failure::Damaged(error.display_log()), Failure::Store)
 }
 
 /// Opening fails without a fault of the store only where the key does not decrypt the configuration.
 fn unopened(backend: &Backend, error: &RusticError) -> Failure {
-    backend.fault().map_or_else(|| Failure::Key(error.display_log()), Failure::Store)
+    backend.take_fault().map_or_else(|| Failure::Key(error.display_log()), Failure::Store)
 }

@@ -23,6 +23,8 @@ use crate::mover::{
 pub(super) struct FileJob {
     pub(super) place: Place,
     pub(super) node: Node,
+    /// What was restored last has the same content here.
+    pub(super) is_held: bool,
 }
 
 /// Where a chunk belongs.
@@ -51,7 +53,7 @@ impl Restoration {
 
     fn file(&self, job: &FileJob) -> Result<(), Failure> {
         let found = job.place.stat()?;
-        if !found.is_some_and(|found| self.is_trusted(&job.node, &found))
+        if !found.is_some_and(|found| self.is_untouched(job, &found))
             && !self.is_linked_and_equal(job, found)?
         {
             self.fill(&target(&job.place, found.as_ref())?, &job.node)?;
@@ -61,12 +63,13 @@ impl Restoration {
         Ok(())
     }
 
-    /// Whether the content is equal by size and time.
-    fn is_trusted(&self, wanted: &Node, found: &Stat) -> bool {
-        if self.full_compare || node::size(found) != wanted.meta.size {
-            return false;
-        }
-        attributes::has_time_of(found, &wanted.meta) && self.may_keep_links(wanted, found)
+    /// Whether the content need not be compared: it was restored last, and size and time say that nobody wrote since.
+    /// Size and time alone say too little: files made in the same moment share them.
+    fn is_untouched(&self, job: &FileJob, found: &Stat) -> bool {
+        job.is_held
+            && node::size(found) == job.node.meta.size
+            && attributes::has_time_of(found, &job.node.meta)
+            && self.may_keep_links(&job.node, found)
     }
 
     /// Whether a file with several names has the right content already: it is not written to, so it need not be

@@ -11,7 +11,7 @@ mod place;
 mod tree;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     os::fd::OwnedFd,
     path::PathBuf,
     sync::{
@@ -21,6 +21,7 @@ use std::{
 };
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
+use rustic_core::TreeId;
 
 use self::{links::Links, tree::TreeWriter};
 use super::{
@@ -46,8 +47,9 @@ pub struct RestoreParameters {
     pub snapshot: String,
     /// What the manifest says of it.
     pub expected: Expected,
-    /// Compare every chunk: after a restore that did not finish, or where the volumes were written since.
-    pub full_compare: bool,
+    /// Id of the snapshot that the volumes hold: the last restore finished with it, and nobody wrote since. Without it
+    /// every chunk is compared.
+    pub previous: Option<String>,
 }
 
 /// The manifest's claims about a snapshot.
@@ -64,7 +66,6 @@ pub struct Expected {
 /// What the passes share.
 struct Restoration {
     reader: Reader,
-    full_compare: bool,
     pool: ThreadPool,
     written: Arc<AtomicU64>,
     done: Arc<AtomicU64>,
@@ -81,14 +82,14 @@ pub fn restore(engine: Engine, parameters: &RestoreParameters) -> Result<Restore
     let roots = open_volumes(&found, parameters)?;
     let restoration = Restoration {
         reader,
-        full_compare: parameters.full_compare,
         pool: pool()?,
         written: Arc::default(),
         done: Arc::default(),
         claimed: Mutex::default(),
     };
     let _progress = restoration.progress(found.files);
-    restoration.run(&roots)?;
+    let held = parameters.previous.as_deref().map_or_else(HashMap::new, |id| restoration.held(id));
+    restoration.run(&roots, &held)?;
     Ok(RestoreDone {
         bytes: found.bytes,
         files: found.files,
@@ -99,17 +100,27 @@ pub fn restore(engine: Engine, parameters: &RestoreParameters) -> Result<Restore
 
 /// A volume and the node that says how its root is to be.
 struct Volume {
+    claim: String,
     path: PathBuf,
     root: Arc<OwnedFd>,
     node: Node,
 }
 
 impl Restoration {
-    fn run(&self, volumes: &[Volume]) -> Result<(), Failure> {
+    /// Trees of the volumes in the snapshot that they hold. If it cannot be read, all is compared.
+    fn held(&self, snapshot: &str) -> HashMap<String, TreeId> {
+        let read = self.reader.snapshot(snapshot).and_then(|root| survey::volumes(&self.reader, root));
+        read.unwrap_or_else(|failure| {
+            tracing::warn!(%failure, "cannot use what was restored last; comparing everything");
+            HashMap::new()
+        })
+    }
+
+    fn run(&self, volumes: &[Volume], held: &HashMap<String, TreeId>) -> Result<(), Failure> {
         let mut links = Links::default();
         for (index, volume) in volumes.iter().enumerate() {
             let mut writer = TreeWriter::new(self, &mut links, index);
-            writer.volume(&volume.root, &volume.node)?;
+            writer.volume(&volume.root, &volume.node, held.get(&volume.claim).copied())?;
         }
         links.make(volumes)?;
         for volume in volumes {
@@ -158,7 +169,7 @@ fn open_volumes(found: &Survey, parameters: &RestoreParameters) -> Result<Vec<Vo
     let open = |(claim, node): &(String, Node)| {
         let path = parameters.volumes.join(claim);
         let root = directory::open_root(&path).map_err(|_| Failure::VolumeMissing(claim.clone()))?;
-        Ok(Volume { path, root: Arc::new(root), node: node.clone() })
+        Ok(Volume { claim: claim.clone(), path, root: Arc::new(root), node: node.clone() })
     };
     found.volumes.iter().map(open).collect()
 }

@@ -32,36 +32,55 @@ impl<'a> TreeWriter<'a> {
         Self { restoration, links, volume, batch: vec![], batch_chunks: 0 }
     }
 
-    /// All entries and contents of a volume.
-    pub(super) fn volume(&mut self, root: &Arc<OwnedFd>, node: &Node) -> Result<(), Failure> {
+    /// All entries and contents of a volume. `held` is what is known to be there.
+    pub(super) fn volume(
+        &mut self,
+        root: &Arc<OwnedFd>,
+        node: &Node,
+        held: Option<TreeId>,
+    ) -> Result<(), Failure> {
         if let Some(tree) = node.subtree {
-            self.directory(root, tree, Path::new(""))?;
+            self.directory(root, tree, held, Path::new(""))?;
         }
         self.flush()
     }
 
-    fn directory(&mut self, opened: &Arc<OwnedFd>, tree: TreeId, path: &Path) -> Result<(), Failure> {
+    fn directory(
+        &mut self,
+        opened: &Arc<OwnedFd>,
+        tree: TreeId,
+        held: Option<TreeId>,
+        path: &Path,
+    ) -> Result<(), Failure> {
         let nodes = self.restoration.reader.tree(tree)?;
+        let held = held.map_or(Ok(vec![]), |tree| self.restoration.reader.tree(tree))?;
+        let held: HashMap<&str, &Node> = held.iter().map(|node| (node.name.as_str(), node)).collect();
         clear(opened, &nodes, path)?;
         for node in nodes {
             let place = Place::new(opened, &node.name(), path);
-            self.entry(place, node)?;
+            let held = held.get(node.name.as_str()).copied();
+            self.entry(place, node, held)?;
         }
         Ok(())
     }
 
-    fn entry(&mut self, place: Place, node: Node) -> Result<(), Failure> {
+    fn entry(&mut self, place: Place, node: Node, held: Option<&Node>) -> Result<(), Failure> {
         if node.is_dir() {
             place.make_directory()?;
             let inner = place.enter()?;
-            return node.subtree.map_or(Ok(()), |tree| self.directory(&inner, tree, &place.path));
+            let held = held.and_then(|held| held.subtree);
+            return node.subtree.map_or(Ok(()), |tree| self.directory(&inner, tree, held, &place.path));
         }
         if let Some(key) = survey::link_key(&node)
             && self.links.is_further_name(key, self.volume, &place.path)
         {
             return Ok(());
         }
-        if node.is_file() { self.file(FileJob { place, node }) } else { special(&place, &node) }
+        if !node.is_file() {
+            return special(&place, &node);
+        }
+        let is_held = held.is_some_and(|held| is_same_content(held, &node));
+        self.file(FileJob { place, node, is_held })
     }
 
     fn file(&mut self, job: FileJob) -> Result<(), Failure> {
@@ -91,6 +110,12 @@ fn clear(opened: &Arc<OwnedFd>, nodes: &[Node], path: &Path) -> Result<(), Failu
         }
     }
     Ok(())
+}
+
+/// Whether two nodes are of files with the same content, that also look the same.
+fn is_same_content(held: &Node, wanted: &Node) -> bool {
+    let facts = |node: &Node| (node.meta.size, node.meta.mtime);
+    held.is_file() && held.content == wanted.content && facts(held) == facts(wanted)
 }
 
 fn is_at_root(path: &Path) -> bool {

@@ -5,4 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod connections;
+mod documents;
 mod repository;
+mod restic;

@@ -17,10 +17,12 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::trust::identity::{IdentityError, PeerIdentity};
 
-use super::{Vault, dispatch::handle};
+use super::{Vault, dispatch::handle, patience::Patient};
 
 /// For a handshake, and for the header of a request, idle time included.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// For a client that takes nothing of its answer.
+const STALL: Duration = Duration::from_mins(1);
 /// For requests under way when the vault stops.
 const GRACE: Duration = Duration::from_secs(10);
 const MAX_HEADER: usize = 16 << 10;
@@ -107,7 +109,7 @@ async fn answer(vault: &Arc<Vault>, watcher: Watcher, stream: TlsStream<TcpStrea
         .header_read_timeout(PATIENCE)
         .max_header_size(MAX_HEADER)
         .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream, STALL)), service);
     if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%address, %error, "the connection ended early");
     }

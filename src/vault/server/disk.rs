@@ -134,7 +134,8 @@ pub fn names_in(folder: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-fn sync_parent(path: &Path) -> io::Result<()> {
+/// Makes the name of a file durable.
+pub fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) => File::open(parent)?.sync_all(),
         None => Ok(()),

@@ -48,16 +48,24 @@ pub async fn put(
     let mut space = Reservation::new(&embassy, quota);
     space.grow(text.len() as u64)?;
     let vault = Arc::clone(query.vault);
-    let published = blocking(move || Ok(vault.workshop.create(&target, text.as_bytes())?)).await?;
-    if published == Published::Exists {
-        return Err(out_of_order(sequence, sequence));
-    }
+    let stored = blocking(move || {
+        Ok(match vault.workshop.create(&target, text.as_bytes())? {
+            Published::New => None,
+            // Written by a request that failed just afterwards; it is the letter all the same.
+            Published::Exists => Some(fs::read_to_string(&target)? == text),
+        })
+    })
+    .await?;
     space.keep();
     query.vault.metrics.stored(place, embassy.used());
     embassy.letters.send_modify(|letters| {
         letters.insert(author.to_owned(), sequence);
     });
-    Ok(StatusCode::CREATED.into_response())
+    match stored {
+        None => Ok(StatusCode::CREATED.into_response()),
+        Some(true) => Ok(StatusCode::OK.into_response()),
+        Some(false) => Err(out_of_order(sequence, sequence)),
+    }
 }
 
 /// `GET /mail/{namespace}/{name}/{site}?after=N&wait=SECONDS`

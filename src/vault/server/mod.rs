@@ -9,6 +9,7 @@ mod embassy;
 mod health;
 mod mail;
 mod metrics;
+mod patience;
 mod points;
 mod policies;
 mod refusal;

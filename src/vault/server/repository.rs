@@ -18,7 +18,7 @@ use tokio_util::io::ReaderStream;
 use crate::vault::protocol::{MAX_CONFIG, REST_V1, REST_V2, StoredObject};
 
 use super::{
-    disk::{Published, make_folders, names_in},
+    disk::{Published, make_folders, names_in, sync_parent},
     dispatch::{Query, blocking},
     embassy::Embassy,
     refusal::Refusal,
@@ -114,6 +114,8 @@ pub async fn write(
     let target = object(&embassy.repository(slug), kind, name);
     if let Ok(stored) = tokio::fs::metadata(&target).await {
         let found = upload.digest(limit).await?;
+        // Its first upload may not have been answered yet.
+        blocking(move || Ok(sync_parent(&target)?)).await?;
         return again(name, found, upload.received(), stored.len());
     }
     let received = upload.receive(query.vault, &embassy, limit, quota).await?;

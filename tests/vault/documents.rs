@@ -1,0 +1,278 @@
+//! Manifests, mail and policies: who may write and read what, in which order, and that it stays.
+
+use std::time::{Duration, Instant};
+
+use data_embassy::{
+    trust::identity::Role,
+    vault::{
+        client::{ClientError, VaultClient},
+        protocol::{Mailbox, Policy},
+    },
+};
+
+use crate::{
+    repository::{PATH, digest},
+    support::vault::TestVault,
+};
+
+const QUOTA: i64 = 1 << 20;
+
+fn hosting() -> TestVault {
+    let vault = TestVault::start();
+    vault.host("tallinn", "ns", QUOTA);
+    vault
+}
+
+async fn post(client: &VaultClient, site: &str, sequence: i64, text: &str) -> Result<(), ClientError> {
+    client.put_mail("ns", "register", site, sequence, text.to_owned()).await
+}
+
+async fn read(client: &VaultClient, site: &str, after: i64, wait: u64) -> Vec<(i64, String)> {
+    let letters = client.mail("ns", "register", site, after, Duration::from_secs(wait)).await.unwrap();
+    letters.into_iter().map(|letter| (letter.sequence, letter.text)).collect()
+}
+
+#[test]
+fn the_vault_says_who_is_who() {
+    let vault = TestVault::start();
+    std::fs::write(vault.tls("site.pub"), "ed25519:key\n").unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let client = vault.operator("tallinn");
+        let me = client.whoami().await.unwrap();
+        assert_eq!(
+            (me.site.as_str(), me.role.as_str(), me.vault_site.as_str()),
+            ("tallinn", "operator", "luxembourg")
+        );
+        let keys = client.keys().await.unwrap();
+        assert_eq!((keys.site.as_str(), keys.public_key.as_deref()), ("luxembourg", Some("ed25519:key")));
+        assert_eq!(keys.recipient, None);
+    });
+    let mover = vault.raw("tallinn", Role::Mover);
+    assert_eq!(mover.send("GET", "/whoami", "").0, 200);
+    assert_eq!(mover.refused("GET", "/keys", "").1, "NotForMovers");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn manifests_are_put_once() {
+    let mut vault = tokio::task::spawn_blocking(hosting).await.unwrap();
+    let client = vault.operator("tallinn");
+    let put =
+        |sequence, text: &str| client.put_point("ns", "register", "1-tallinn", sequence, text.to_owned());
+    for sequence in [2, 10, 1] {
+        put(sequence, &format!("manifest {sequence}")).await.unwrap();
+        put(sequence, &format!("manifest {sequence}")).await.unwrap();
+    }
+    let error = put(2, "another").await.unwrap_err();
+    assert!(matches!(error, ClientError::Conflict { text: Some(text), .. } if text == "manifest 2"));
+    let local = vault.operator("luxembourg");
+    local.put_point("ns", "register", "2-luxembourg", 1, "theirs".to_owned()).await.unwrap();
+    vault = tokio::task::spawn_blocking(move || {
+        vault.restart();
+        vault
+    })
+    .await
+    .unwrap();
+    let client = vault.operator("tallinn");
+    let points = async |epoch, after| {
+        let points = client.points("ns", "register", epoch, after).await.unwrap();
+        points.into_iter().map(|point| format!("{}/{}", point.epoch, point.sequence)).collect::<Vec<_>>()
+    };
+    assert_eq!(points(None, 0).await, ["1-tallinn/1", "1-tallinn/2", "1-tallinn/10", "2-luxembourg/1"]);
+    assert_eq!(points(Some("1-tallinn"), 2).await, ["1-tallinn/10"]);
+    assert!(points(Some("3-tallinn"), 0).await.is_empty());
+    assert_eq!(client.point("ns", "register", "2-luxembourg", 1).await.unwrap().text, "theirs");
+    let missing = client.point("ns", "register", "2-luxembourg", 2).await;
+    assert!(matches!(missing, Err(ClientError::NotFound { .. })));
+    tokio::task::spawn_blocking(move || drop(vault)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn mail_has_no_gaps_and_no_second_version() {
+    let mut vault = tokio::task::spawn_blocking(hosting).await.unwrap();
+    let client = vault.operator("tallinn");
+    assert!(read(&client, "tallinn", 0, 0).await.is_empty());
+    for sequence in 1..=70 {
+        post(&client, "tallinn", sequence, &format!("letter {sequence}")).await.unwrap();
+    }
+    post(&client, "tallinn", 70, "letter 70").await.unwrap();
+    for (sequence, text) in [(72, "gap"), (69, "letter 69"), (70, "another")] {
+        let error = post(&client, "tallinn", sequence, text).await.unwrap_err();
+        assert!(matches!(error, ClientError::Conflict { last: Some(70), .. }), "{sequence}: {error}");
+    }
+    let first = read(&client, "tallinn", 0, 0).await;
+    assert_eq!((first.len(), first[63].0, first[63].1.as_str()), (64, 64, "letter 64"));
+    assert_eq!(read(&client, "tallinn", 64, 0).await.len(), 6);
+    vault = tokio::task::spawn_blocking(move || {
+        vault.restart();
+        vault
+    })
+    .await
+    .unwrap();
+    let client = vault.operator("tallinn");
+    let boxes = client.last_mail("ns", "register").await.unwrap();
+    assert_eq!(boxes, [Mailbox { site: "tallinn".to_owned(), last: 70 }]);
+    post(&client, "tallinn", 71, "after the restart").await.unwrap();
+    tokio::task::spawn_blocking(move || drop(vault)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_wait_for_the_next_letter() {
+    let vault = tokio::task::spawn_blocking(hosting).await.unwrap();
+    let (home, embassy) = (vault.operator("tallinn"), vault.operator("luxembourg"));
+    // Waiting begins before anything is stored for the embassy.
+    let reader = tokio::spawn(async move {
+        let first = read(&embassy, "tallinn", 0, 20).await;
+        let second = read(&embassy, "tallinn", 1, 20).await;
+        (first, second, Instant::now())
+    });
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    post(&home, "tallinn", 1, "one").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(900)).await;
+    let posted = Instant::now();
+    post(&home, "tallinn", 2, "two").await.unwrap();
+    let (first, second, read_at) = reader.await.unwrap();
+    assert_eq!((first[0].1.as_str(), second[0].1.as_str()), ("one", "two"));
+    assert!(read_at - posted < Duration::from_millis(500), "{:?}", read_at - posted);
+    let started = Instant::now();
+    assert!(read(&home, "luxembourg", 0, 1).await.is_empty());
+    assert!(started.elapsed() >= Duration::from_secs(1));
+    // A vault that stops lets readers go at once.
+    let waiting = tokio::spawn(async move { read(&home, "tallinn", 2, 50).await });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let started = Instant::now();
+    tokio::task::spawn_blocking(move || drop(vault)).await.unwrap();
+    assert!(waiting.await.unwrap().is_empty());
+    assert!(started.elapsed() < Duration::from_secs(3));
+}
+
+#[test]
+fn rights() {
+    let vault = hosting();
+    vault.host("riga", "other", QUOTA);
+    vault.raw("tallinn", Role::Operator).send("PUT", "/mail/ns/register/tallinn/1", "first");
+    vault.repository("tallinn", Role::Operator, PATH).create().unwrap();
+    let object = format!("/repo/{PATH}/data/{}", digest(b"x"));
+    let own = "/repo/ns/register/2-luxembourg/?create=true";
+    for (site, role, method, path, expected) in [
+        // The mover: repositories only.
+        ("tallinn", Role::Mover, "POST", object.as_str(), "200"),
+        ("tallinn", Role::Mover, "GET", object.as_str(), "200"),
+        ("tallinn", Role::Mover, "GET", "/mail/ns/register/tallinn", "NotForMovers"),
+        ("tallinn", Role::Mover, "PUT", "/mail/ns/register/tallinn/2", "NotForMovers"),
+        ("tallinn", Role::Mover, "GET", "/points/ns/register", "NotForMovers"),
+        ("tallinn", Role::Mover, "PUT", "/points/ns/register/1-tallinn/1", "NotForMovers"),
+        // The local site: reads all, writes under its own name.
+        ("luxembourg", Role::Mover, "GET", object.as_str(), "200"),
+        ("luxembourg", Role::Mover, "POST", object.as_str(), "NotAuthor"),
+        ("luxembourg", Role::Mover, "POST", own, "200"),
+        ("luxembourg", Role::Operator, "PUT", "/mail/ns/register/luxembourg/1", "201"),
+        ("luxembourg", Role::Operator, "PUT", "/mail/ns/register/tallinn/2", "NotAuthor"),
+        ("luxembourg", Role::Operator, "PUT", "/points/ns/register/1-tallinn/1", "NotAuthor"),
+        // The owner: nothing under the local site's name.
+        ("tallinn", Role::Operator, "PUT", "/mail/ns/register/luxembourg/2", "NotAuthor"),
+        ("tallinn", Role::Operator, "POST", own, "NotAuthor"),
+        ("tallinn", Role::Operator, "GET", "/mail/ns/register/luxembourg", "200"),
+        // Another hosted site: nothing of this embassy, and no other namespace.
+        ("riga", Role::Operator, "GET", object.as_str(), "NotOwner"),
+        ("riga", Role::Operator, "GET", "/mail/ns/register", "NotOwner"),
+        ("riga", Role::Operator, "PUT", "/mail/ns/register/riga/1", "NotOwner"),
+        ("riga", Role::Operator, "PUT", "/mail/ns/new/riga/1", "NamespaceNotHosted"),
+        ("riga", Role::Operator, "GET", "/mail/ns/new", "NamespaceNotHosted"),
+        ("riga", Role::Operator, "PUT", "/mail/other/new/riga/1", "201"),
+        // A site that nobody hosts.
+        ("vilnius", Role::Operator, "GET", "/mail/ns/register", "NoPolicy"),
+        ("vilnius", Role::Operator, "PUT", "/mail/ns/new/vilnius/1", "NoPolicy"),
+        ("vilnius", Role::Mover, "GET", object.as_str(), "NoPolicy"),
+        // Policies.
+        ("tallinn", Role::Operator, "PUT", "/policy/tallinn", "NotLocalOperator"),
+        ("luxembourg", Role::Mover, "PUT", "/policy/tallinn", "NotLocalOperator"),
+    ] {
+        let (status, body) = vault.raw(site, role).send(method, path, "x");
+        let what = format!("{role} of {site}: {method} {path}: {status} {body}");
+        match expected.parse::<u16>() {
+            Ok(expected) => assert_eq!(status, expected, "{what}"),
+            Err(_) => assert!(status == 403 && body.contains(&format!("\"{expected}\"")), "{what}"),
+        }
+    }
+}
+
+#[test]
+fn the_local_site_may_come_first_without_taking_the_embassy() {
+    let vault = hosting();
+    let put = |site: &str, path: &str| vault.raw(site, Role::Operator).send("PUT", path, "x").0;
+    assert_eq!(put("luxembourg", "/mail/ns/register/luxembourg/1"), 201);
+    assert_eq!(put("tallinn", "/mail/ns/register/tallinn/1"), 201);
+    // Where nobody is hosted the local site is at home.
+    assert_eq!(put("luxembourg", "/mail/own/register/luxembourg/1"), 201);
+    vault.host("riga", "own", QUOTA);
+    assert_eq!(
+        vault.raw("riga", Role::Operator).refused("PUT", "/mail/own/register/riga/1", "x").1,
+        "NotOwner"
+    );
+    // Where two are hosted it waits for the owner.
+    vault.host("tallinn", "own", QUOTA);
+    let local = vault.raw("luxembourg", Role::Operator);
+    assert_eq!(local.refused("PUT", "/mail/own/second/luxembourg/1", "x").1, "OwnerUnknown");
+    assert_eq!(put("riga", "/mail/own/second/riga/1"), 201);
+    assert_eq!(put("luxembourg", "/mail/own/second/luxembourg/1"), 201);
+}
+
+#[test]
+fn a_namespace_that_is_no_longer_hosted_is_still_read() {
+    let vault = hosting();
+    let raw = vault.raw("tallinn", Role::Operator);
+    assert_eq!(raw.send("PUT", "/mail/ns/register/tallinn/1", "x").0, 201);
+    vault.host("tallinn", "other", QUOTA);
+    assert_eq!(raw.refused("PUT", "/mail/ns/register/tallinn/2", "x").1, "NamespaceNotHosted");
+    assert_eq!(raw.send("GET", "/mail/ns/register/tallinn", "").0, 200);
+}
+
+#[test]
+fn bad_requests_are_refused_with_a_sentence() {
+    let vault = hosting();
+    let raw = vault.raw("tallinn", Role::Operator);
+    let too_long = "x".repeat((256 << 10) + 1);
+    for (method, path, body, status, reason) in [
+        ("GET", "/", "", 404, "NoSuchPath"),
+        ("GET", "/mail/ns/register/%2e%2e%2fx", "", 400, "BadName"),
+        ("GET", "/repo/ns/register/1-tallinn/data/abc", "", 400, "BadName"),
+        ("PUT", "/mail/ns/register/tallinn/0", "x", 400, "BadName"),
+        ("PATCH", "/mail/ns/register/tallinn/1", "x", 405, "BadMethod"),
+        ("POST", "/repo/ns/register/1-tallinn/", "", 400, "BadRequest"),
+        ("GET", "/mail/ns/register/tallinn?after=x", "", 400, "BadRequest"),
+        ("PUT", "/mail/ns/register/tallinn/1", too_long.as_str(), 413, "TooLarge"),
+        ("PUT", "/points/ns/register/1-tallinn/1", too_long.as_str(), 413, "TooLarge"),
+    ] {
+        assert_eq!(
+            raw.refused(method, path, body.to_owned()),
+            (status, reason.to_owned()),
+            "{method} {path}"
+        );
+    }
+    assert_eq!(raw.refused("PUT", "/mail/ns/register/tallinn/1", vec![0xff]).1, "BadRequest");
+    let local = vault.raw("luxembourg", Role::Operator);
+    for (site, body) in [
+        ("tallinn", "{}"),
+        ("tallinn", r#"{"namespaces":["../x"],"quotaBytes":1}"#),
+        ("tallinn", r#"{"namespaces":[],"quotaBytes":-1}"#),
+        ("luxembourg", r#"{"namespaces":[],"quotaBytes":1}"#),
+    ] {
+        assert_eq!(local.refused("PUT", &format!("/policy/{site}"), body).1, "BadRequest", "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_survive_a_restart() {
+    let mut vault = tokio::task::spawn_blocking(TestVault::start).await.unwrap();
+    let policy = Policy { namespaces: vec!["ns".to_owned()], quota_bytes: QUOTA };
+    vault.operator("luxembourg").put_policy("tallinn", &policy).await.unwrap();
+    vault = tokio::task::spawn_blocking(move || {
+        vault.restart();
+        vault
+    })
+    .await
+    .unwrap();
+    post(&vault.operator("tallinn"), "tallinn", 1, "x").await.unwrap();
+    tokio::task::spawn_blocking(move || drop(vault)).await.unwrap();
+}

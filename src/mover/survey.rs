@@ -9,11 +9,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustic_core::TreeId;
 use sha2::{Digest, Sha256};
 
 use super::{
-    engine::{Node, NodeType, Reader, jiff::Timestamp},
+    engine::{Node, NodeType, Reader, TreeId, jiff::Timestamp},
     failure::Failure,
     node,
 };

@@ -8,8 +8,8 @@ mod windows;
 use std::{path::PathBuf, sync::Arc};
 
 use rustic_core::{
-    BackupOptions, BlobId, ConfigOptions, Credentials, DataId, Id, IndexedFullStatus, KeyOptions, OpenStatus,
-    ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions, TreeId,
+    BackupOptions, BlobId, ConfigOptions, Credentials, Id, IndexedFullStatus, KeyOptions, OpenStatus,
+    ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions,
     repofile::{BlobType, Chunker, SnapshotFile, SnapshotId, Tree},
 };
 use sha2::{Digest, Sha256};
@@ -22,7 +22,7 @@ pub use self::{
 use super::failure::Failure;
 
 pub(super) use rustic_core::{
-    ErrorKind, RusticResult, jiff,
+    DataId, ErrorKind, RusticResult, TreeId, jiff,
     repofile::{Metadata, Node, NodeType},
 };
 pub(super) use rustic_core::{

@@ -8,12 +8,11 @@ use std::{
 };
 
 use rayon::prelude::*;
-use rustic_core::DataId;
 use rustix::fs::{FallocateFlags, Stat, fallocate};
 
 use super::{Restoration, attributes, place::Place};
 use crate::mover::{
-    engine::{Node, is_chunk},
+    engine::{DataId, Node, is_chunk},
     failure::Failure,
     node,
 };

@@ -21,12 +21,11 @@ use std::{
 };
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use rustic_core::TreeId;
 
 use self::{links::Links, tree::TreeWriter};
 use super::{
     directory,
-    engine::{Engine, Node, Reader},
+    engine::{Engine, Node, Reader, TreeId},
     failure::Failure,
     outcome::RestoreDone,
     progress::Progress,

@@ -8,10 +8,13 @@ use std::{
     sync::Arc,
 };
 
-use rustic_core::TreeId;
-
 use super::{Restoration, Volume, attributes, content::FileJob, links::Links, place::Place};
-use crate::mover::{directory, engine::Node, failure::Failure, survey};
+use crate::mover::{
+    directory,
+    engine::{Node, TreeId},
+    failure::Failure,
+    survey,
+};
 
 /// Files of a batch; each holds its directory open.
 const BATCH: usize = 256;

@@ -1,2 +1,63 @@
-//! The kubectl plugin.
-fn main() {}
+//! `kubectl embassy`: what people use on top of `kubectl get`. It needs the caller's own rights and adds none.
+
+mod failover;
+mod invite;
+mod status;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use kube::{Client, Config, config::KubeConfigOptions};
+
+/// Look at data embassies, link sites, move the active role.
+#[derive(Parser)]
+#[command(name = "kubectl embassy", version, about)]
+struct Arguments {
+    /// Context of the kubeconfig; default: the current one.
+    #[arg(long, global = true)]
+    context: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say what runs where, how old the newest copy is, and what is wrong.
+    Status(status::Arguments),
+    /// Print the manifest that lets another site use the vault of this one; apply it in that site's cluster.
+    Invite(invite::Arguments),
+    /// Move the active role, planned or forced, and follow it.
+    Failover(failover::Arguments),
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match client(arguments.context).await {
+        Ok(client) => match arguments.command {
+            Command::Status(arguments) => status::run(&client, &arguments).await,
+            Command::Invite(arguments) => invite::run(&client, &arguments).await,
+            Command::Failover(arguments) => failover::run(&client, &arguments).await,
+        },
+        Err(error) => Err(error),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            // What was printed before must stand before the error.
+            let _ = std::io::stdout().flush();
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+type Failure = Box<dyn std::error::Error>;
+
+async fn client(context: Option<String>) -> Result<Client, Failure> {
+    let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+    let config = Config::from_kubeconfig(&options)
+        .await
+        .map_err(|error| format!("no cluster to talk to: set KUBECONFIG or --context ({error})"))?;
+    Ok(Client::try_from(config)?)
+}

@@ -1,0 +1,106 @@
+# What the demonstration and the end-to-end tests share: two sites, the chart in both, a PostgreSQL register.
+
+REPOSITORY=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+HERE=$REPOSITORY/tests/e2e
+TESTBED=$REPOSITORY/testbed/testbed
+OPERATOR=data-embassy-system
+NAMESPACE=land-register
+NAME=land-register
+IMAGE=localhost/data-embassy:e2e
+PROFILE=${PROFILE:-release}
+BEGUN=$(date +%s.%N)
+
+elapsed() { awk -v a="$BEGUN" -v b="$(date +%s.%N)" 'BEGIN {printf "%7.1f s", b - a}'; }
+say() { printf '%s  %s\n' "$(elapsed)" "$*"; }
+in_site() { local site=$1; shift; "$TESTBED" kubectl "$site" "$@"; }
+embassy() { local site=$1; shift; KUBECONFIG=$("$TESTBED" kubeconfig "$site") "$BINARIES/kubectl-embassy" "$@"; }
+helm_in() { local site=$1; shift; KUBECONFIG=$("$TESTBED" kubeconfig "$site") "$("$TESTBED" bin)/helm" "$@"; }
+
+# until_true SECONDS WHAT COMMAND...: waits; says what did not come about.
+until_true() {
+  local limit=$1 what=$2 end=$((SECONDS + $1)); shift 2
+  until "$@" >/dev/null 2>&1; do
+    if [ $SECONDS -ge $end ]; then echo "not within $limit s: $what" >&2; return 1; fi
+    sleep 0.3
+  done
+}
+
+# field SITE RESOURCE JSONPATH: one value of the register's namespace.
+field() { in_site "$1" -n "$NAMESPACE" get "$2" -o "jsonpath=$3"; }
+condition() { field "$1" "dataembassy/$NAME" "{.status.conditions[?(@.type==\"$2\")].status}"; }
+has_condition() { [ "$(condition "$1" "$2")" = "$3" ]; }
+role() { field "$1" "failoverrecord/$NAME" '{.spec.role}'; }
+has_role() { [ "$(role "$1")" = "$2" ]; }
+sql() { in_site "$1" -n "$NAMESPACE" exec register-0 -c postgres -- psql -h /tmp -v ON_ERROR_STOP=1 -tAc "$2" postgres; }
+answers() { [ "$(sql "$1" 'select 1' 2>/dev/null)" = 1 ]; }
+# Containers of the register on the node itself, whatever any API server says.
+register_containers() {
+  "$("$TESTBED" bin)/ctr" -a "/run/tb-$1.sock" -n k8s.io containers list 2>/dev/null | grep -c postgres || true
+}
+
+make_image() {
+  BINARIES=$("$REPOSITORY/scripts/binaries" "$PROFILE")
+  local folder; folder=$(mktemp -d)
+  cp "$BINARIES/data-embassy" "$REPOSITORY/Dockerfile" "$folder/"
+  ARCHIVE=$("$TESTBED" image "$IMAGE" "$folder")
+  rm -rf "$folder"
+}
+
+install_operator() {
+  local site=$1; shift
+  "$TESTBED" load "$site" "$ARCHIVE"
+  helm_in "$site" upgrade --install data-embassy "$REPOSITORY/charts/data-embassy" \
+    --namespace "$OPERATOR" --create-namespace --wait --timeout 120s \
+    --set site="$site" --set image.repository=localhost/data-embassy --set image.tag=e2e --set image.pullPolicy=Never \
+    --set controller.reportInterval="${REPORT_INTERVAL:-5s}" "$@" >/dev/null
+}
+
+install_both() {
+  install_operator luxembourg --set vault.service.type=NodePort --set vault.service.nodePort=30443 \
+    --set "vault.hosts={$("$TESTBED" address luxembourg)}"
+  install_operator tallinn --set vault.enabled=false
+}
+
+link_sites() {
+  in_site luxembourg apply -f - >/dev/null <<'YAML'
+apiVersion: dataembassy.io/v1alpha1
+kind: Site
+metadata: {name: luxembourg}
+spec: {jurisdiction: LU, legalBasis: "Agreement on the hosting of data and information systems, 2017"}
+---
+apiVersion: dataembassy.io/v1alpha1
+kind: Site
+metadata: {name: tallinn}
+spec:
+  jurisdiction: EE
+  hosting: {namespaces: [land-register], quota: 20Gi}
+YAML
+  in_site tallinn apply -f - >/dev/null <<'YAML'
+apiVersion: dataembassy.io/v1alpha1
+kind: Site
+metadata: {name: tallinn}
+spec: {jurisdiction: EE}
+YAML
+  until_true 60 "the Site of luxembourg knows itself" \
+    sh -c "'$TESTBED' kubectl luxembourg get site luxembourg -o jsonpath='{.status.publicKey}' | grep -q ed25519"
+  embassy luxembourg invite tallinn --url "https://$("$TESTBED" address luxembourg):30443" 2>/dev/null | in_site tallinn apply -f - >/dev/null
+}
+
+start_register() {
+  in_site tallinn create namespace "$NAMESPACE" --dry-run=client -o yaml | in_site tallinn apply -f - >/dev/null
+  in_site tallinn apply -f "$HERE/register.yaml" >/dev/null
+  until_true 120 "the register answers in tallinn" answers tallinn
+  sql tallinn "create table if not exists parcels (id serial primary key, owner text, written_in text)" >/dev/null
+}
+
+# add_rows SITE COUNT
+add_rows() { sql "$1" "insert into parcels (owner, written_in) select 'owner ' || n, '$1' from generate_series(1, $2) n; checkpoint" >/dev/null; }
+rows() { sql "$1" "select count(*) || ' rows, sum of ids ' || coalesce(sum(id), 0) from parcels"; }
+
+newest_point() { field "$1" "dataembassy/$NAME" '{.status.lastRecoveryPoint.epoch}/{.status.lastRecoveryPoint.sequence}'; }
+newest_cut() { field "$1" "dataembassy/$NAME" '{.status.lastRecoveryPoint.time}'; }
+# copied_after SITE TIME: a recovery point was begun after that moment, and luxembourg holds it restored.
+copied_after() {
+  local cut; cut=$(field "$1" "dataembassy/$NAME" '{.status.lastVerified.time}')
+  [ -n "$cut" ] && [ "$(date -d "$cut" +%s)" -gt "$2" ]
+}

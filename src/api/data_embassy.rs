@@ -21,7 +21,7 @@ use super::jurisdiction::Jurisdiction;
     plural = "dataembassies",
     namespaced,
     shortname = "de",
-    category = "dataembassy",
+    category = "embassy",
     status = "DataEmbassyStatus",
     doc = "Keeps the registers of this namespace recoverable, and runnable, at an embassy abroad.",
     validation = Rule::new("size(self.metadata.name) <= 52 && !self.metadata.name.contains('.')").message("metadata.name must be at most 52 characters without dots: Jobs and repositories are named after it"),

@@ -15,7 +15,7 @@ use super::epoch::{Epoch, PointRef};
     kind = "Failover",
     namespaced,
     shortname = "fo",
-    category = "dataembassy",
+    category = "embassy",
     status = "FailoverStatus",
     doc = "One order to move the active role of a DataEmbassy. Planned: apply it at the active site. Forced: apply it at the site that shall take over.",
     printcolumn(name = "Embassy", type_ = "string", json_path = ".spec.embassy"),

@@ -120,7 +120,7 @@ pub const HISTORY: usize = 64;
     kind = "FailoverRecord",
     namespaced,
     shortname = "fr",
-    category = "dataembassy",
+    category = "embassy",
     doc = "What this site knows for certain of its own part in a DataEmbassy. Written by the operator only; it outlives the DataEmbassy.",
     printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
     printcolumn(name = "Epoch", type_ = "string", json_path = ".spec.epoch"),

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
     kind = "RecoveryPoint",
     namespaced,
     shortname = "rp",
-    category = "dataembassy",
+    category = "embassy",
     status = "RecoveryPointStatus",
     doc = "One committed, signed copy of a protected namespace. Written by the operator; deleting it deletes no data.",
     printcolumn(name = "Embassy", type_ = "string", json_path = ".spec.embassy"),

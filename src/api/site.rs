@@ -16,7 +16,7 @@ use super::jurisdiction::Jurisdiction;
     group = "dataembassy.io",
     version = "v1alpha1",
     kind = "Site",
-    category = "dataembassy",
+    category = "embassy",
     status = "SiteStatus",
     doc = "A place where a register may live: a home cluster or an embassy abroad.",
     validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message("metadata.name must be at most 40 characters of a-z, 0-9 and '-', beginning with a letter: it becomes part of epochs, repositories and certificates"),

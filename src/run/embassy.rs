@@ -138,6 +138,9 @@ impl Round {
             record = written;
             self.seen.record = Some(record.clone());
         }
+        if !record.spec.role.rules() {
+            self.standby_volumes(memory).await?;
+        }
         let (view, action) = self.steps(memory, record).await?;
         self.perform(memory, &view, &action).await?;
         self.routine(memory, &view, &action).await?;
@@ -258,8 +261,12 @@ impl Round {
             }
             Action::Restore { point, .. } => {
                 let Some(committed) = memory.points.get(&point.data.point) else { return Ok(()) };
-                let task = Task::Restore(Box::new(committed.manifest.clone()));
-                self.ensure_mover(memory, &task).await
+                let manifest = &committed.manifest;
+                let here = |name: &String| self.seen.claims.iter().any(|claim| claim.name_any() == *name);
+                if !manifest.claims.iter().all(here) {
+                    return Ok(()); // they are being made; the next look finds them
+                }
+                self.ensure_mover(memory, &Task::Restore(Box::new(manifest.clone()))).await
             }
             Action::Backup => {
                 let manifest = self.next_manifest(memory, record, Consistency::Final);

@@ -254,7 +254,7 @@ impl Round {
             ]
             .map(|(name, value)| (name.to_owned(), ByteString(value.into_bytes()))),
         );
-        let job = self.job(task, &access.url, memory.failures)?;
+        let job = self.job(memory, task, &access.url)?;
         tracing::info!(
             namespace = self.owner.namespace, name = self.owner.name, verb = task.verb().as_str(),
             point = %manifest.point, "mover started"
@@ -270,10 +270,11 @@ impl Round {
         Ok(repository_keys::find(keeper, &self.owner, epoch).await?)
     }
 
-    fn job(&self, task: &Task, url: &str, attempt: u32) -> Result<Job, RunError> {
+    fn job(&self, memory: &Memory, task: &Task, url: &str) -> Result<Job, RunError> {
         let claims: Vec<String> = self.seen.claims.iter().map(ResourceExt::name_any).collect();
-        let arguments = self.arguments(task, url, &claims);
+        let arguments = self.arguments(memory, task, url, &claims);
         let text = serde_json::to_string(task).map_err(RunError::defect)?;
+        let attempt = memory.failures;
         let id = if attempt == 0 { task.id() } else { format!("{}-try{attempt}", task.id()) };
         Ok(mover(&MoverIntent {
             owner: &self.owner,
@@ -294,7 +295,7 @@ impl Round {
         pod.spec.as_ref()?.node_name.clone()
     }
 
-    fn arguments(&self, task: &Task, url: &str, claims: &[String]) -> Vec<String> {
+    fn arguments(&self, memory: &Memory, task: &Task, url: &str, claims: &[String]) -> Vec<String> {
         let manifest = task.manifest();
         let (namespace, name) = (&self.owner.namespace, &self.owner.name);
         let mut arguments = vec![
@@ -317,9 +318,10 @@ impl Round {
                 arguments.push(format!("--bytes={}", contents.bytes));
                 arguments.push(format!("--files={}", contents.files));
                 arguments.extend(manifest.claims.iter().map(|claim| format!("--claim={claim}")));
-                if self.must_compare_all() {
-                    arguments.push("--full-compare".to_owned());
-                }
+                arguments.push(self.held_snapshot(memory, manifest).map_or_else(
+                    || "--full-compare".to_owned(),
+                    |snapshot| format!("--previous={snapshot}"),
+                ));
             }
             Task::Activate { .. } => {
                 arguments.push(format!("--snapshot={}", contents.snapshot));
@@ -330,12 +332,13 @@ impl Round {
         arguments
     }
 
-    /// Times and sizes may be trusted only if the volumes held a known point before, and nothing failed on the way.
-    fn must_compare_all(&self) -> bool {
-        self.seen.record.as_ref().is_none_or(|record| {
-            record.spec.reclone
-                || record.spec.volumes.condition != crate::api::failover_record::VolumeCondition::Clean
-        })
+    /// The snapshot that the volumes hold untouched since a restore: only then times and sizes tell what differs. As read
+    /// before this restore was recorded, so that one that did not end compares everything.
+    fn held_snapshot(&self, memory: &Memory, target: &Manifest) -> Option<String> {
+        let record = self.seen.record.as_ref()?;
+        let at = volumes::clean_at(&record.spec.volumes).filter(|_| !record.spec.reclone)?;
+        let known = memory.points.get(&at.point).filter(|_| at.point.epoch == target.point.epoch)?;
+        Some(known.manifest.contents.snapshot.clone())
     }
 
     /// The manifest of the next copy, without its contents.

@@ -67,9 +67,6 @@ impl Round {
         if !matches!(action, Action::Start) {
             self.network(record).await?;
         }
-        if !record.role.rules() {
-            self.standby_volumes(memory).await?;
-        }
         self.scheduled_copy(memory, view).await?;
         self.orders(view).await
     }
@@ -128,7 +125,7 @@ impl Round {
     }
 
     /// Makes and grows the volumes that the mandate declares; none is ever shrunk or removed.
-    async fn standby_volumes(&self, memory: &Memory) -> Result<(), RunError> {
+    pub async fn standby_volumes(&self, memory: &Memory) -> Result<(), RunError> {
         let mandate = memory.peer.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
         let Some((_, introduced)) = mandate else { return Ok(()) };
         let size = |claim: &PersistentVolumeClaim| {

@@ -157,16 +157,11 @@ mod tests {
     use std::{collections::BTreeSet, time::Duration};
 
     use super::*;
-    use crate::{
-        api::{
-            epoch::Epoch,
-            failover_record::{DataPoint, FailoverRecordSpec, Volumes},
-        },
-        plan::failover::{
-            document::document,
-            first_record::{Before, Beginning, begin},
-        },
-    };
+    use crate::api::epoch::Epoch;
+    use crate::api::failover_record::FailoverRecordSpec;
+    use crate::api::failover_record::Volumes;
+    use crate::plan::failover::document::document;
+    use crate::plan::failover::first_record::{Before, Beginning, begin};
 
     fn data(point: &str) -> DataPoint {
         DataPoint { point: point.parse().unwrap(), digest: format!("digest of {point}") }

@@ -69,6 +69,8 @@ pub struct Memory {
     pub sent: Option<Instant>,
     /// Sequence of the last mandate whose keys were kept.
     pub received: i64,
+    /// The order that took effect in this very round; its status is newer than what was read.
+    pub begun: Option<String>,
     /// Failures in a row, and when to try again.
     pub failures: u32,
     /// Not before this.

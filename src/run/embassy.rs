@@ -134,13 +134,16 @@ impl Round {
             },
         };
         self.seen.record = Some(record.clone());
-        if let Some(written) = self.finish_movers(memory, &record).await? {
+        // A site that was started anew does nothing before that is on record.
+        let cold = self.view(&record.spec, memory, Timestamp::now()).cold_start;
+        if !cold && let Some(written) = self.finish_movers(memory, &record).await? {
             record = written;
             self.seen.record = Some(record.clone());
         }
         if !record.spec.role.rules() {
             self.standby_volumes(memory).await?;
         }
+        memory.begun = None;
         let (view, action) = self.steps(memory, record).await?;
         self.perform(memory, &view, &action).await?;
         self.routine(memory, &view, &action).await?;
@@ -220,14 +223,18 @@ impl Round {
     }
 
     /// Decides and writes until an act, or nothing, is next.
-    async fn steps(&self, memory: &Memory, mut record: FailoverRecord) -> Result<(View, Action), RunError> {
+    async fn steps(
+        &self,
+        memory: &mut Memory,
+        mut record: FailoverRecord,
+    ) -> Result<(View, Action), RunError> {
         for _ in 0..STEPS {
             let view = self.view(&record.spec, memory, Timestamp::now());
             match decide(&view) {
                 Action::Write(spec, why) => {
                     invariants::check_write(&record.spec, &spec)?;
                     let spec = *spec;
-                    self.begun(&view, &spec).await?;
+                    self.begun(memory, &view, &spec).await?;
                     record = self.write_record(&record, spec, why).await?;
                 }
                 Action::Note(spec) => {

@@ -68,7 +68,7 @@ impl Round {
             self.network(record).await?;
         }
         self.scheduled_copy(memory, view).await?;
-        self.orders(view).await
+        self.orders(memory, view).await
     }
 
     async fn network(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {

@@ -82,10 +82,11 @@ impl Round {
     }
 
     /// The status of every order that has not ended.
-    pub async fn orders(&self, view: &View) -> Result<(), RunError> {
+    pub async fn orders(&self, memory: &Memory, view: &View) -> Result<(), RunError> {
         for order in &self.seen.orders {
             let old = order.status.clone().unwrap_or_default();
-            if old.phase.is_some_and(FailoverPhase::is_final) {
+            let newer = memory.begun.as_ref() == Some(&order.name_any());
+            if newer || old.phase.is_some_and(FailoverPhase::is_final) {
                 continue;
             }
             let Some(known) = view.orders.iter().find(|known| known.name == order.name_any()) else {
@@ -111,7 +112,12 @@ impl Round {
     }
 
     /// Before an order takes effect: when it began and what it costs is written, since afterwards nobody could tell.
-    pub async fn begun(&self, view: &View, next: &FailoverRecordSpec) -> Result<(), RunError> {
+    pub async fn begun(
+        &self,
+        memory: &mut Memory,
+        view: &View,
+        next: &FailoverRecordSpec,
+    ) -> Result<(), RunError> {
         let Some(order) = view.orders.iter().find(|order| {
             order.epoch > *view.record.top()
                 && (order.epoch == next.epoch || Some(&order.epoch) == next.intent.as_ref())
@@ -138,6 +144,7 @@ impl Round {
             data_loss: Some(loss),
             ..FailoverStatus::default()
         };
+        memory.begun = Some(order.name.clone());
         self.write_order(object, &status).await
     }
 }

@@ -33,6 +33,11 @@ role() { field "$1" "failoverrecord/$NAME" '{.spec.role}'; }
 has_role() { [ "$(role "$1")" = "$2" ]; }
 sql() { in_site "$1" -n "$NAMESPACE" exec register-0 -c postgres -- psql -h /tmp -v ON_ERROR_STOP=1 -tAc "$2" postgres; }
 answers() { [ "$(sql "$1" 'select 1' 2>/dev/null)" = 1 ]; }
+# approve SITE NUMBER: gives up the bytes of that epoch. An API server that just started may not know its own policies yet.
+approve() {
+  until_true 60 "the approval is taken" in_site "$1" -n "$NAMESPACE" patch dataembassy "$NAME" --type merge \
+    -p "{\"spec\":{\"failover\":{\"approveDiscard\":{\"number\":$2,\"site\":\"$1\"}}}}"
+}
 # Containers of the register on the node itself, whatever any API server says.
 register_containers() {
   "$("$TESTBED" bin)/ctr" -a "/run/tb-$1.sock" -n k8s.io containers list 2>/dev/null | grep -c postgres || true

@@ -1,0 +1,208 @@
+# The cases of the end-to-end tests, in the order in which a register lives through them.
+
+mover_only() { local site=$1; equal "$(in_site "$site" -n "$NAMESPACE" get pods -l '!dataembassy.io/mover' -o name)" ""; }
+pod() { printf '{"apiVersion":"v1","kind":"Pod","metadata":{"name":"%s","labels":{"app":"%s"}},"spec":{"automountServiceAccountToken":false,"terminationGracePeriodSeconds":0,"containers":[{"name":"c","image":"localhost/busybox:dev","imagePullPolicy":"Never","args":["sleep","infinity"]}]}}' "$1" "$1"; }
+
+case_enable() {
+  start_register; add_rows tallinn 500
+  check "the DataEmbassy is taken" in_site tallinn apply -f "$HERE/embassy.yaml"
+  check "luxembourg holds a complete, checked copy" until_true 120 Promotable has_condition luxembourg Promotable True
+  check "tallinn is protected" until_true 60 Protected has_condition tallinn Protected True
+  check "tallinn is ready" until_true 30 Ready has_condition tallinn Ready True
+  check "the rows in tallinn are untouched" equal "$(rows tallinn)" "500 rows, sum of ids 125250"
+  check "nothing of the register runs in luxembourg" mover_only luxembourg
+  check "one connection a way: luxembourg has no route of its own to tallinn's API in any Site" \
+    equal "$(in_site luxembourg get site tallinn -o jsonpath='{.spec.vault}')" ""
+}
+
+# The oldest that the newest copy ever was, sampled at luxembourg while rows are written.
+oldest_copy() {
+  local seconds=$1 end=$((SECONDS + $1)) worst=0 age cut
+  while [ $SECONDS -lt $end ]; do
+    sql tallinn "insert into parcels (owner, written_in) values ('sampled', 'tallinn')" >/dev/null || return 1
+    cut=$(newest_cut luxembourg); age=$(($(date +%s) - $(date -d "$cut" +%s)))
+    [ "$age" -le "$worst" ] || worst=$age
+    sleep 1
+  done
+  echo "$worst"
+}
+
+case_recovery_points() {
+  local first last worst; first=$(newest_point luxembourg)
+  worst=$(oldest_copy 75); last=$(newest_point luxembourg)
+  say "        newest copy under writes: from $first to $last, at most $worst s old (RPO 30 s)"
+  check "copies keep the RPO of 30 s under writes" test "${worst:-999}" -le 30
+  check "several copies were made" test "${last##*/}" -ge $((${first##*/} + 3))
+  check "each recovery point is an object at both sites" equal \
+    "$(in_site tallinn -n "$NAMESPACE" get recoverypoint -o name | sort | head -n 5)" "$(in_site luxembourg -n "$NAMESPACE" get recoverypoint -o name | sort | head -n 5)"
+}
+
+# Says 'open' or 'closed'; a probe that cannot run says neither.
+probe() { in_site "$1" -n "$2" exec "$3" -- sh -c "if busybox nc -w 2 $4 $5 -e /bin/busybox 2>/dev/null; then echo open; else echo closed; fi"; }
+reaches() { [ "$(probe "$@")" = open ]; }
+cannot_reach() { [ "$(probe "$@")" = closed ]; }
+
+case_network() {
+  in_site tallinn create namespace outside >/dev/null
+  pod stranger | in_site tallinn -n outside apply -f - >/dev/null
+  pod server | sed 's/"sleep","infinity"/"httpd","-f","-p","8080"/' | in_site tallinn -n outside apply -f - >/dev/null
+  pod inside | in_site tallinn -n "$NAMESPACE" apply -f - >/dev/null
+  in_site tallinn -n outside wait --for=condition=Ready pod/stranger pod/server --timeout=60s >/dev/null
+  in_site tallinn -n "$NAMESPACE" wait --for=condition=Ready pod/inside --timeout=60s >/dev/null
+  local register server
+  register=$(field tallinn pod/register-0 '{.status.podIP}')
+  server=$(in_site tallinn -n outside get pod server -o jsonpath='{.status.podIP}')
+  check "the namespace reaches itself" reaches tallinn "$NAMESPACE" inside "$register" 5432
+  check "the namespace reaches DNS" in_site tallinn -n "$NAMESPACE" exec inside -- busybox nslookup register.land-register.svc.cluster.local
+  check "a stranger reaches a server in its own namespace (the packets can flow)" reaches tallinn outside stranger "$server" 8080
+  check "a stranger does not reach the register" cannot_reach tallinn outside stranger "$register" 5432
+  check "the register's namespace does not reach others" cannot_reach tallinn "$NAMESPACE" inside "$server" 8080
+  in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p '{"spec":{"network":{"ingress":[{"from":[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"outside"}}}],"ports":[{"port":5432}]}]}}}' >/dev/null
+  check "the user's own rule opens what it says" until_true 20 "the stranger in" reaches tallinn outside stranger "$register" 5432
+  in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p '{"spec":{"network":{"ingress":null}}}' >/dev/null
+  check "taking the rule away closes it again" until_true 20 "the stranger out" cannot_reach tallinn outside stranger "$register" 5432
+  check "the vault answers nobody without a certificate" refused_with "" curl -sk --max-time 3 "https://$("$TESTBED" address luxembourg):30443/whoami"
+  in_site tallinn -n "$NAMESPACE" delete pod inside --wait=false >/dev/null
+}
+
+case_fence() {
+  check "a Pod in the standby namespace is refused with a sentence" refused_with "is fenced" \
+    sh -c "printf '%s' '$(pod intruder)' | '$TESTBED' kubectl luxembourg -n $NAMESPACE create -f -"
+  check "a Pod that pretends to be a mover is refused" refused_with "is fenced" \
+    sh -c "printf '%s' '$(pod intruder | sed 's/"labels":{/"labels":{"dataembassy.io\/mover":"land-register",/')' | '$TESTBED' kubectl luxembourg -n $NAMESPACE create -f -"
+}
+
+# Who serves, twice a second, by one clock: 'TIME tallinn=yes|no luxembourg=yes|no'.
+sample() {
+  while :; do
+    local line; line="$(date +%s.%N)"
+    for site in tallinn luxembourg; do
+      if timeout 2 bash -c ". '$HERE/lib.sh'; answers $site" 2>/dev/null; then line="$line $site=yes"; else line="$line $site=no"; fi
+    done
+    echo "$line" >>"$WORK/served"
+    sleep 0.3
+  done
+}
+
+forced() { embassy luxembourg failover "$NAME" -n "$NAMESPACE" --to luxembourg --forced --by "duty officer" --reason "no power in tallinn" --acknowledge "take over $NAME and lose what was not copied" "$@"; }
+
+case_forced() {
+  add_rows tallinn 100; local written; written=$(date +%s)
+  check "the last rows are copied abroad" until_true 90 "a later copy" copied_after luxembourg "$written"
+  BEFORE=$(rows tallinn)
+  check "a forced order while tallinn lives but without acknowledgement is not even written" refused_with "acknowledge" \
+    embassy luxembourg failover "$NAME" -n "$NAMESPACE" --to luxembourg --forced --by me --reason none --acknowledge "yes"
+  sample & SAMPLER=$!
+  "$TESTBED" kill tallinn >/dev/null
+  local start; start=$(date +%s.%N)
+  check "the forced order completes" timeout 120 bash -c ". '$HERE/lib.sh'; BINARIES='$BINARIES'; $(declare -f forced); forced"
+  check "the register answers in luxembourg" until_true 60 "an answer" answers luxembourg
+  say "        from the order to the first answer: $(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN {printf "%.1f", b - a}') s"
+  check "the same rows are read abroad" equal "$(rows luxembourg)" "$BEFORE"
+  add_rows luxembourg 50; ABROAD=$(rows luxembourg)
+  check "the Secret came with the objects" equal "$(field luxembourg secret/register '{.data.password}')" "$(printf only-for-this-test | base64)"
+  check "the Deployment, the ReplicaSet and the CronJob came too" equal \
+    "$(in_site luxembourg -n "$NAMESPACE" get deployment/portal replicaset/reader cronjob/nightly -o jsonpath='{range .items[*]}{.metadata.name} {end}')" "portal reader nightly "
+  check "the same order again has no effect" refused_with "already" forced
+}
+
+settled() { role tallinn | grep -Eq 'Standby|Diverged'; }
+
+case_return() {
+  "$TESTBED" start tallinn >/dev/null
+  check "tallinn fences itself and classifies its bytes" until_true 120 "Standby or Diverged" settled
+  check "nothing of the register runs in tallinn" mover_only tallinn
+  check "no container of the register runs on tallinn's node" equal "$(register_containers tallinn)" 0
+  check "on luxembourg's node one does" test "$(register_containers luxembourg)" -ge 1
+  in_site tallinn apply -f "$HERE/register.yaml" >/dev/null
+  sleep 5
+  check "a GitOps tool that applies the replicas again starts nothing" mover_only tallinn
+  check "luxembourg serves on" answers luxembourg
+  if has_role tallinn Diverged; then
+    check "what only tallinn has is kept as a recovery point" sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get recoverypoint -o jsonpath='{.items[*].spec.consistency}' | grep -q Final"
+    local number; number=$(field tallinn "failoverrecord/$NAME" '{.spec.diverged}' | cut -d/ -f1)
+    approve tallinn 99; sleep 4
+    check "an approval of another epoch discards nothing" has_role tallinn Diverged
+    approve tallinn "$number"
+  fi
+  check "tallinn becomes a standby in step" until_true 120 Promotable has_condition tallinn Promotable True
+  check "luxembourg hears of it" until_true 60 PeerReachable has_condition luxembourg PeerReachable True
+}
+
+planned() { embassy luxembourg failover "$NAME" -n "$NAMESPACE" --to tallinn --acknowledge "move $NAME to tallinn"; }
+
+case_planned_back() {
+  local start; start=$(date +%s.%N)
+  check "the planned order completes" timeout 120 bash -c ". '$HERE/lib.sh'; BINARIES='$BINARIES'; $(declare -f planned); planned"
+  check "the register answers in tallinn" until_true 60 "an answer" answers tallinn
+  say "        from the order to the first answer: $(awk -v a="$start" -v b="$(date +%s.%N)" 'BEGIN {printf "%.1f", b - a}') s"
+  check "nothing that was written abroad is lost" equal "$(rows tallinn)" "$ABROAD"
+  check "luxembourg becomes a standby again" until_true 120 "Standby" has_role luxembourg Standby
+  check "nothing of the register runs in luxembourg" mover_only luxembourg
+  kill "$SAMPLER" 2>/dev/null; SAMPLER=""
+  say "        $(wc -l <"$WORK/served") samples of who serves; both: $(grep -c 'tallinn=yes luxembourg=yes' "$WORK/served")"
+  check "at no sampled instant did both serve" sh -c "! grep 'tallinn=yes luxembourg=yes' '$WORK/served'"
+}
+
+state() { local site; for site in tallinn luxembourg; do field "$site" "failoverrecord/$NAME" '{.spec.role} {.spec.epoch} {.spec.revision};'; done; }
+
+case_old_manifests() {
+  local before; before=$(state)
+  in_site luxembourg -n "$NAMESPACE" get failover -o json | jq '.items[] | {apiVersion, kind, metadata: {name: .metadata.name, namespace: .metadata.namespace}, spec}' >"$WORK/orders.json"
+  in_site luxembourg -n "$NAMESPACE" delete failover --all >/dev/null
+  for site in tallinn luxembourg; do in_site "$site" apply -f "$WORK/orders.json" >/dev/null; done
+  in_site tallinn apply -f "$HERE/embassy.yaml" -f "$HERE/register.yaml" >/dev/null
+  sleep 10
+  check "re-applying every old order and manifest at both sites changes no role and no epoch" equal "$(state)" "$before"
+  check "old orders say that they have no effect" equal \
+    "$(in_site luxembourg -n "$NAMESPACE" get failover -o jsonpath='{range .items[?(@.spec.mode=="Forced")]}{.status.phase}{end}')" Superseded
+}
+
+# Requests of the operator that write, but for its lease, since a moment.
+writes_since() {
+  jq -r --arg since "$2" 'select(.stage == "ResponseComplete" and .stageTimestamp > $since
+    and .user.username == "system:serviceaccount:data-embassy-system:data-embassy-controller"
+    and (.verb | IN("create", "update", "patch", "delete")) and .objectRef.resource != "leases")
+    | "\(.verb) \(.objectRef.resource)/\(.objectRef.subresource // "") \(.objectRef.name // "")"' "$("$TESTBED" audit "$1")"
+}
+
+case_idle() {
+  in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p '{"spec":{"replication":{"rpo":"7d"}}}' >/dev/null
+  until_true 60 "the new spec abroad" sh -c "[ \$('$TESTBED' kubectl luxembourg -n $NAMESPACE get dataembassy $NAME -o jsonpath='{.spec.replication.rpo}') = 7d ]"
+  sleep 20
+  local since; since=$(date -u +%Y-%m-%dT%H:%M:%S)
+  sleep 40
+  for site in tallinn luxembourg; do
+    check "idle costs no write in $site" equal "$(writes_since "$site" "$since")" ""
+  done
+  since=$(date -u +%Y-%m-%dT%H:%M:%S)
+  for site in tallinn luxembourg; do in_site "$site" -n "$OPERATOR" rollout restart deployment/data-embassy-controller >/dev/null; done
+  for site in tallinn luxembourg; do in_site "$site" -n "$OPERATOR" rollout status deployment/data-embassy-controller --timeout=90s >/dev/null; done
+  sleep 30
+  for site in tallinn luxembourg; do
+    check "a restart of the operator costs no write in $site" equal "$(writes_since "$site" "$since")" ""
+  done
+}
+
+case_rights() {
+  in_site tallinn get clusterrole/data-embassy-controller -o json >"$WORK/cluster.json"
+  in_site tallinn -n "$OPERATOR" get role/data-embassy-controller -o json >"$WORK/own.json"
+  in_site tallinn -n default get role/data-embassy-api-server-address -o json >"$WORK/default.json"
+  jq -s '{items: .}' "$WORK/cluster.json" "$WORK/own.json" "$WORK/default.json" >"$WORK/roles.json"
+  check "every right of the operator was used, and none was missing" \
+    python3 "$HERE/rights.py" "$WORK/roles.json" "$("$TESTBED" audit tallinn)" "$("$TESTBED" audit luxembourg)"
+}
+
+case_peer_dead() {
+  "$TESTBED" kill luxembourg >/dev/null
+  check "a DataEmbassy can be deleted while its peer is dead" in_site tallinn -n "$NAMESPACE" delete dataembassy "$NAME" --timeout=20s
+  check "the register runs on" equal "$(rows tallinn)" "$ABROAD"
+  check "volumes, recovery points and the record stay" sh -c "'$TESTBED' kubectl tallinn -n $NAMESPACE get pvc/data-register-0 failoverrecord/$NAME && [ -n \"\$('$TESTBED' kubectl tallinn -n $NAMESPACE get recoverypoint -o name)\" ]"
+}
+
+case_uninstall() {
+  check "the chart can be uninstalled" helm_in tallinn uninstall data-embassy --namespace "$OPERATOR" --wait --timeout 60s
+  check "the kinds, the sites and the recovery points stay" sh -c "'$TESTBED' kubectl tallinn get site tallinn luxembourg && [ -n \"\$('$TESTBED' kubectl tallinn -n $NAMESPACE get recoverypoint -o name)\" ]"
+  check "the volume and its register stay" equal "$(rows tallinn)" "$ABROAD"
+  check "the fence stays" in_site tallinn get validatingadmissionpolicy/data-embassy-fence validatingadmissionpolicybinding/data-embassy-fence
+}

@@ -1,17 +1,19 @@
 # make test  - every test, all set-up included
 # make unit  - the tests that need no cluster
 # make demo  - the whole life of a data embassy on two real clusters (KEEP=1 leaves them running)
+# make times - how long enabling, copies, switches take, over five runs
+# make idle  - what ten idle embassies cost, over five minutes
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit admission testbed e2e demo lint generate
+.PHONY: help setup test unit admission testbed e2e times idle demo lint generate
 
 # Suites that need no cluster.
 UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
-	@sed -n '1,4s/^# //p' Makefile
+	@sed -n '1,6s/^# //p' Makefile
 
 setup:
 	@scripts/setup
@@ -32,6 +34,14 @@ testbed: setup
 
 e2e: setup
 	@scripts/step "end-to-end tests on two clusters" tests/e2e/run
+
+# How long the whole system takes, over five runs.
+times: setup
+	@scripts/step "times over five runs" tests/e2e/times
+
+# Ten embassies with nothing to do cost the API servers nothing.
+idle: setup
+	@scripts/step "ten idle embassies for five minutes" tests/e2e/idle
 
 demo: setup
 	@scripts/demo

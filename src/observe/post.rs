@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
 use crate::api::epoch::Epoch;
 use crate::api::epoch::PointRef;
 use crate::plan::desired::Owner;
@@ -82,7 +84,7 @@ pub struct Mailbox {
     pub report: Option<Report>,
     /// The last mandate and its sequence.
     pub mandate: Option<(i64, Introduced)>,
-    /// When the last letter was read, by this site's monotonic clock; none if it lay there from before.
+    /// When the last letter was read, by this site's monotonic clock; for the first, when it says it was written.
     pub heard: Option<Instant>,
 }
 
@@ -132,6 +134,7 @@ impl Correspondence {
         let letter = Self::single(site, key, &text)?;
         mailbox.head = ChainHead { sequence: letter.sequence, digest: digest(&text) };
         self.take(site, &mut mailbox, letter)?;
+        mailbox.heard = mailbox.report.as_ref().and_then(|report| moment_of(&report.time));
         let wanted = mailbox.report.as_ref().map_or(0, |report| report.mandate);
         if mailbox.mandate.is_none() && wanted > 0 {
             self.fetch_mandate(site, key, &mut mailbox, wanted).await?;
@@ -277,6 +280,12 @@ impl Correspondence {
         }
         Ok(Committed { manifest, digest: digest(text) })
     }
+}
+
+/// The moment of a letter that lay there before this process looked. By the author's clock: a time ahead says nothing.
+fn moment_of(time: &Time) -> Option<Instant> {
+    let age = Duration::try_from(Timestamp::now().duration_since(time.0)).ok()?;
+    Instant::now().checked_sub(age)
 }
 
 /// How many manifests of an epoch are read when none is known yet.

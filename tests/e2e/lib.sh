@@ -67,7 +67,7 @@ install_both() {
 }
 
 link_sites() {
-  in_site luxembourg apply -f - >/dev/null <<'YAML'
+  in_site luxembourg apply -f - >/dev/null <<YAML
 apiVersion: dataembassy.io/v1alpha1
 kind: Site
 metadata: {name: luxembourg}
@@ -78,7 +78,7 @@ kind: Site
 metadata: {name: tallinn}
 spec:
   jurisdiction: EE
-  hosting: {namespaces: [land-register], quota: 20Gi}
+  hosting: {namespaces: [${HOSTED:-land-register}], quota: 20Gi}
 YAML
   in_site tallinn apply -f - >/dev/null <<'YAML'
 apiVersion: dataembassy.io/v1alpha1

@@ -23,10 +23,10 @@ test: unit admission testbed e2e
 unit: setup
 	@scripts/step "unit, schema and property tests" cargo test --locked $(UNIT)
 
-# A real API server: examples accepted, bad manifests refused.
+# A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup
-	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes
-	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test mover_objects -- --nocapture
+	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes cyclonus helm
+	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test policies --test mover_objects -- --nocapture
 
 # The test clusters are what the end-to-end tests take them for.
 testbed: setup

@@ -6,7 +6,7 @@
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit admission testbed e2e times idle demo lint generate
+.PHONY: help setup test unit admission large testbed e2e times idle demo lint generate
 
 # Suites that need no cluster.
 UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault
@@ -18,7 +18,7 @@ help:
 setup:
 	@scripts/setup
 
-test: unit admission testbed e2e
+test: unit admission large testbed e2e
 
 unit: setup
 	@scripts/step "unit, schema and property tests" cargo test --locked $(UNIT)
@@ -27,6 +27,10 @@ unit: setup
 admission: setup
 	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes cyclonus helm
 	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test policies --test mover_objects -- --nocapture
+
+# A tree of gigabytes through three recovery points, exact each time.
+large: setup
+	@scripts/step "exact restore at size" cargo test --locked --test mover -- --ignored exact_at_size --nocapture
 
 # The test clusters are what the end-to-end tests take them for.
 testbed: setup

@@ -4,7 +4,7 @@ use std::{error::Error, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 use data_embassy::{
-    mover,
+    guard, mover,
     run::controller,
     run::telemetry::{self, LogFormat},
     vault::server,
@@ -27,6 +27,8 @@ enum Command {
     Controller(controller::Arguments),
     /// Serve this site's vault: an append-only store behind mutual TLS, without access to the cluster.
     Vault(server::Arguments),
+    /// Let a Pod of the register start only when this site's operator says so; an init container.
+    Guard(guard::Arguments),
     /// Move a namespace's data once; run by the operator as a Job.
     Mover(mover::arguments::Arguments),
 }
@@ -36,6 +38,11 @@ fn main() -> ExitCode {
         Command::Crd => data_embassy::api::definitions::print().map_err(Into::into),
         Command::Controller(arguments) => controller(arguments),
         Command::Vault(arguments) => vault(arguments),
+        Command::Guard(arguments) => {
+            telemetry::start(LogFormat::Text);
+            guard::wait(&arguments);
+            Ok(())
+        }
         Command::Mover(arguments) => {
             telemetry::start(LogFormat::Json);
             return mover::run::run(arguments);

@@ -14,7 +14,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("cluster", &["api", "cluster"]),
     ("observe", &["api", "plan", "cluster", "trust", "vault", "observe"]),
     ("act", &["api", "plan", "cluster", "trust", "vault", "act"]),
-    ("run", &["api", "plan", "cluster", "trust", "vault", "mover", "observe", "act", "run"]),
+    ("run", &["api", "guard", "plan", "cluster", "trust", "vault", "mover", "observe", "act", "run"]),
 ];
 
 /// What `api` and `plan` must not name, since they are pure.

@@ -111,6 +111,40 @@ fn copies_are_exact_fresh_and_after_changes() {
     copies_are_exact(&Bench::new(), 10_000);
 }
 
+/// 20,000 small files, one of 2 GiB, and changes and deletions over three recovery points.
+#[test]
+#[ignore = "takes gigabytes and minutes: make large runs it"]
+fn exact_at_size() {
+    let bench = Bench::new();
+    let home = bench.volume("home");
+    build(&home, 20_000);
+    let mut big = fs::File::create(home.join("big")).unwrap();
+    for piece in 0..64 {
+        std::io::Write::write_all(&mut big, &noise(piece, 32 * MIB)).unwrap();
+    }
+    drop(big);
+    let mut previous = None;
+    for point in 1..=3 {
+        match point {
+            2 => change(&home),
+            3 => {
+                fs::remove_dir_all(home.join("many/07")).unwrap();
+                let big = fs::OpenOptions::new().write(true).open(home.join("big")).unwrap();
+                std::os::unix::fs::FileExt::write_all_at(&big, &noise(99, MIB), 1000 * MIB + 7).unwrap();
+            }
+            _ => {}
+        }
+        let done = bench.back_up("home").unwrap();
+        let restored = bench.restore(&RestoreParameters { previous, ..bench.restoring(&done) }).unwrap();
+        bench.assert_exact();
+        println!(
+            "point {point}: {} files, {} bytes, {} written",
+            done.files, done.bytes, restored.written_bytes
+        );
+        previous = Some(done.snapshot);
+    }
+}
+
 #[test]
 fn copies_through_a_vault_are_exact() {
     let vault = TestVault::start();

@@ -94,3 +94,22 @@ pub async fn evict(client: &Client, namespace: &str, pods: &[Pod]) -> Result<(),
     }
     Ok(())
 }
+
+/// Writes an annotation of a Pod that is still there.
+pub async fn annotate(
+    client: &Client,
+    namespace: &str,
+    pod: &Pod,
+    name: &str,
+    value: &str,
+) -> Result<(), FenceError> {
+    let patch = json!({"metadata": {"uid": pod.uid(), "annotations": {name: value}}});
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pod = pod.name_any();
+    match api.patch(&pod, &parameters, &Patch::Merge(&patch)).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.is_not_found() || status.is_conflict() => Ok(()),
+        Err(source) => Err(failed(format!("annotate Pod {namespace}/{pod}"))(source)),
+    }
+}

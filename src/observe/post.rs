@@ -246,6 +246,7 @@ impl Correspondence {
                     last = point.sequence;
                 }
             }
+            known.retain(|point, _| point.epoch != reign || point.sequence > last - NEWEST);
         }
         Ok(())
     }
@@ -288,7 +289,7 @@ fn moment_of(time: &Time) -> Option<Instant> {
     Instant::now().checked_sub(age)
 }
 
-/// How many manifests of an epoch are read when none is known yet.
+/// How many manifests of an epoch are kept in memory, and read when none is known yet.
 const NEWEST: i64 = 64;
 
 /// The epoch of a slug such as `2-luxembourg`.

@@ -105,12 +105,16 @@ pub async fn run(
     metrics.register(&mut registry);
     let served = health::serve(arguments.health_listen, health.clone(), registry, std::future::pending());
     let cluster = Cluster::infer().await?;
-    let work = work(arguments, cluster, metrics, health);
-    tokio::select! {
+    let leases: Api<Lease> = Api::namespaced(cluster.calls.clone(), &arguments.namespace);
+    let me = arguments.pod.clone();
+    let ended = tokio::select! {
         () = shutdown => Ok(()),
         ended = served => Ok(ended?),
-        ended = work => ended,
-    }
+        ended = work(arguments, cluster, metrics, health) => ended,
+    };
+    // Whatever was under way has ended: the next replica may act at once.
+    let _ = tokio::time::timeout(Duration::from_secs(3), lease::release(&leases, &me)).await;
+    ended
 }
 
 async fn work(
@@ -126,12 +130,12 @@ async fn work(
             Ok(keys) => break keys,
             Err(error) => tracing::warn!(%error, "no keys yet; trying again"),
         }
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     };
     health.is_ready("keys");
     let (held, mut holds) = watch::channel(false);
     let leases: Api<Lease> = Api::namespaced(cluster.calls.clone(), &arguments.namespace);
-    let holding = tokio::spawn(lease::hold(leases, arguments.pod.clone(), held));
+    let holding = Holding(tokio::spawn(lease::hold(leases, arguments.pod.clone(), held)));
     // A candidate is ready too: it must not hold up a rolling update.
     health.is_ready("lease");
     while !*holds.borrow_and_update() {
@@ -165,8 +169,17 @@ async fn work(
         () = look_after_sites(Arc::clone(&context), health.clone()) => Ok(()),
         () = reconcile_embassies(context, &cluster, woken) => Ok(()),
     };
-    holding.abort();
+    drop(holding);
     result
+}
+
+/// Ends the renewals with whatever ends the work.
+struct Holding(tokio::task::JoinHandle<()>);
+
+impl Drop for Holding {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 fn keeper(arguments: &Arguments, cluster: &Cluster) -> Keeper {
@@ -286,5 +299,5 @@ fn on_error(embassy: Arc<DataEmbassy>, error: &RunError, context: Arc<Context>) 
         let namespace = embassy.namespace().unwrap_or_default();
         tracing::warn!(namespace, name = embassy.name_any(), %error, "reconcile failed; trying again");
     }
-    Action::requeue(error.delay(2))
+    Action::requeue(error.delay())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures::SinkExt;
 use k8s_openapi::jiff::Timestamp;
-use kube::{Api, Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
 
 use super::context::{Context, Courier, Memory};
 use super::error::RunError;
@@ -54,15 +54,36 @@ pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Resu
         );
         return stop(&context, &embassy, "NotASite", &message).await;
     };
+    if let Some(first) = older(&context, &embassy).await? {
+        let message = format!(
+            "DataEmbassy {first} protects this namespace already: a namespace has one register and one fence. Delete \
+             this one, or move its register into a namespace of its own"
+        );
+        return stop(&context, &embassy, "NamespaceTaken", &message).await;
+    }
     let sites = context.sites().await.map_err(|error| RunError::Cluster("read Sites", error))?;
     if let Some(message) = residency(&embassy, &parties, &sites) {
         return stop(&context, &embassy, "Residency", &message).await;
     }
     let seen = Box::pin(observe::cluster::see(&context.client, &owner, &embassy)).await?;
-    let link = Link::open(&context, &owner, &parties, &sites, &mut memory).await;
-    let mut round = Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, link };
+    let unread = Link::unread();
+    let mut round =
+        Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, link: unread };
+    round.fence_after_cold_start(&mut memory).await?;
+    round.link = Link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
     round.await_mail(&mut memory);
     round.run(&mut memory).await
+}
+
+/// The `DataEmbassy` that was in the namespace before this one, if there is one.
+async fn older(context: &Context, embassy: &DataEmbassy) -> Result<Option<String>, RunError> {
+    let api: Api<DataEmbassy> =
+        Api::namespaced(context.client.clone(), &embassy.namespace().unwrap_or_default());
+    let all = api.list(&ListParams::default()).await;
+    let all = all.map_err(|error| RunError::Cluster("read DataEmbassies", error))?;
+    let age = |embassy: &DataEmbassy| (embassy.creation_timestamp(), embassy.name_any());
+    let first = all.items.iter().min_by_key(|other| age(other)).map(ResourceExt::name_any);
+    Ok(first.filter(|first| *first != embassy.name_any()))
 }
 
 /// Every named site must stand where the data may lie; also checked at admission, where Sites may be missing.
@@ -117,6 +138,21 @@ async fn stop(
 }
 
 impl Round {
+    /// Row 1, before the vault is even asked: a site that was started anew, or is closed for any other reason, lets nothing
+    /// run. Its kubelets may have started the register by themselves, and every second counts.
+    async fn fence_after_cold_start(&mut self, memory: &mut Memory) -> Result<(), RunError> {
+        let Some(record) = self.seen.record.clone() else { return Ok(()) };
+        let view = self.view(&record.spec, memory, Timestamp::now());
+        if view.cold_start
+            && let Action::Write(spec, why) = decide(&view)
+        {
+            invariants::check_write(&record.spec, &spec)?;
+            self.seen.record = Some(self.write_record(&record, *spec, why).await?);
+        }
+        let closed = self.seen.record.as_ref().is_some_and(|r| !r.spec.role.rules() || r.spec.held());
+        if closed { self.close().await } else { Ok(()) }
+    }
+
     async fn run(&mut self, memory: &mut Memory) -> Result<Duration, RunError> {
         if let Some(why) = self.link.distrust.clone() {
             // Nothing is decided on mail that is not believed; what is closed stays closed.
@@ -134,9 +170,7 @@ impl Round {
             },
         };
         self.seen.record = Some(record.clone());
-        // A site that was started anew does nothing before that is on record.
-        let cold = self.view(&record.spec, memory, Timestamp::now()).cold_start;
-        if !cold && let Some(written) = self.finish_movers(memory, &record).await? {
+        if let Some(written) = self.finish_movers(memory, &record).await? {
             record = written;
             self.seen.record = Some(record.clone());
         }
@@ -242,6 +276,9 @@ impl Round {
                         record = written;
                     }
                 }
+                Action::Restore { .. } | Action::Backup if view.suspended => {
+                    return Ok((view, Action::Wait("spec.suspend to become false")));
+                }
                 Action::Restore { point, discard } => {
                     invariants::check_restore(&record.spec, discard)?;
                     let spec = volumes::restoring(&record.spec, &point.data);
@@ -258,7 +295,8 @@ impl Round {
 
     async fn perform(&self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {
         let record = &view.record;
-        if !record.role.rules() || record.held() {
+        let was_open = self.seen.record.as_ref().is_none_or(|r| r.spec.role.rules() && !r.spec.held());
+        if was_open && (!record.role.rules() || record.held()) {
             self.close().await?;
         }
         match action {

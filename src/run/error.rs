@@ -68,12 +68,13 @@ impl RunError {
         Self::Defect(what.to_string())
     }
 
-    /// When to look again.
+    /// When to look again: soon, since a fence may wait for it; what lasts is slowed down by the vault's and the API
+    /// server's own time-outs.
     #[must_use]
-    pub fn delay(&self, attempt: u32) -> Duration {
+    pub const fn delay(&self) -> Duration {
         match self {
             Self::Conflict => Duration::from_millis(50),
-            _ => Duration::from_secs(1).saturating_mul(1 << attempt.min(5)),
+            _ => Duration::from_secs(1),
         }
     }
 }

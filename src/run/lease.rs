@@ -18,6 +18,8 @@ const DURATION: Duration = Duration::from_secs(15);
 const RENEWAL: Duration = Duration::from_secs(5);
 /// The holder stops acting when it could not renew for so long: before anybody else may take over.
 const GIVE_UP: Duration = Duration::from_secs(10);
+/// Between looks of a replica that does not hold it.
+const CANDIDACY: Duration = Duration::from_secs(1);
 const NAME: &str = "data-embassy-controller";
 
 /// Keeps trying to hold the Lease and tells through `held` whether this replica does. Never returns.
@@ -34,7 +36,22 @@ pub async fn hold(api: Api<Lease>, me: String, held: watch::Sender<bool>) {
         }
         let holds = candidate.renewed.is_some_and(|at| at.elapsed() < GIVE_UP);
         held.send_if_modified(|value| std::mem::replace(value, holds) != holds);
-        tokio::time::sleep(RENEWAL.saturating_sub(asked.elapsed())).await;
+        // A candidate looks more often: after a restart every second without an operator counts.
+        let pause = if holds { RENEWAL } else { CANDIDACY };
+        tokio::time::sleep(pause.saturating_sub(asked.elapsed())).await;
+    }
+}
+
+/// Gives the Lease back at the end, so that the next replica need not wait for it to lapse.
+pub async fn release(api: &Api<Lease>, me: &str) {
+    let Ok(Some(mut lease)) = api.get_opt(NAME).await else { return };
+    let Some(spec) = lease.spec.as_mut().filter(|spec| spec.holder_identity.as_deref() == Some(me)) else {
+        return;
+    };
+    spec.holder_identity = None;
+    lease.metadata.managed_fields = None;
+    if let Err(error) = api.replace(NAME, &PostParams::default(), &lease).await {
+        tracing::debug!(%error, "the lease was not given back; it lapses by itself");
     }
 }
 

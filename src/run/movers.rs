@@ -8,7 +8,10 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
-use kube::{Api, ResourceExt, api::PostParams};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, PostParams},
+};
 
 use super::context::Memory;
 use super::error::RunError;
@@ -368,31 +371,47 @@ impl Round {
 
     /// Makes the objects of recovery points that are kept, and removes those of the others; copies stay in the vault.
     pub async fn keep_points(&self, memory: &Memory) -> Result<(), RunError> {
-        let newest_first: Vec<&Manifest> =
-            memory.points.values().rev().map(|known| &known.manifest).collect();
-        let cuts: Vec<Timestamp> = newest_first.iter().map(|manifest| manifest.cut_time.0).collect();
-        let kept = schedule::kept(&cuts, &self.embassy.spec.replication.retention);
-        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
-        for (index, manifest) in newest_first.iter().enumerate() {
-            let object = self.seen.points.iter().find(|object| is_of(object, &manifest.point));
+        let mut cuts: BTreeMap<PointRef, Timestamp> = memory
+            .points
+            .values()
+            .map(|known| (known.manifest.point.clone(), known.manifest.cut_time.0))
+            .collect();
+        // Older ones that this process never read are known by their objects.
+        cuts.extend(self.seen.points.iter().filter_map(|object| {
+            let epoch = object.spec.epoch.parse().ok()?;
+            Some((PointRef { epoch, sequence: object.spec.sequence }, object.spec.cut_time.0))
+        }));
+        let newest_first: Vec<(PointRef, Timestamp)> = cuts.into_iter().rev().collect();
+        let times: Vec<Timestamp> = newest_first.iter().map(|(_, cut)| *cut).collect();
+        let kept = schedule::kept(&times, &self.embassy.spec.replication.retention);
+        for (index, (point, _)) in newest_first.iter().enumerate() {
+            let object = self.seen.points.iter().find(|object| is_of(object, point));
             match (kept.contains(&index), object) {
-                (true, None) => match api.create(&PostParams::default(), &manifest.object()).await {
-                    Ok(_) => {}
-                    Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-                    Err(error) => return Err(RunError::Cluster("make a RecoveryPoint", error)),
-                },
-                (false, Some(object)) => {
-                    let gone = api.delete(&object.name_any(), &kube::api::DeleteParams::default()).await;
-                    if let Err(error) = gone
-                        && !matches!(&error, kube::Error::Api(status) if status.is_not_found())
-                    {
-                        return Err(RunError::Cluster("remove a RecoveryPoint", error));
-                    }
-                }
+                (true, None) => self.make_point(memory, point).await?,
+                (false, Some(object)) => self.remove_point(object).await?,
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    async fn make_point(&self, memory: &Memory, point: &PointRef) -> Result<(), RunError> {
+        let Some(committed) = memory.points.get(point) else { return Ok(()) };
+        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
+        match api.create(&PostParams::default(), &committed.manifest.object()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
+            Err(error) => Err(RunError::Cluster("make a RecoveryPoint", error)),
+        }
+    }
+
+    async fn remove_point(&self, object: &RecoveryPoint) -> Result<(), RunError> {
+        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
+        match api.delete(&object.name_any(), &DeleteParams::default()).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            Err(error) => Err(RunError::Cluster("remove a RecoveryPoint", error)),
+        }
     }
 }
 

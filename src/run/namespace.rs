@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::{
-    core::v1::{PersistentVolumeClaim, ServiceAccount},
+    core::v1::{PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
 use kube::ResourceExt;
@@ -15,6 +15,8 @@ use super::round::Round;
 use crate::act;
 use crate::act::apply::{apply, owned, prune};
 use crate::api::failover_record::FailoverRecordSpec;
+use crate::guard;
+use crate::guard::PERMIT_ANNOTATION;
 use crate::observe::cluster::api_servers;
 use crate::plan::desired::fence;
 use crate::plan::desired::network::Destination;
@@ -67,8 +69,23 @@ impl Round {
         if !matches!(action, Action::Start) {
             self.network(record).await?;
         }
+        if record.role.rules() && !record.held() && !self.is_closed() {
+            self.permit().await?;
+        }
         self.scheduled_copy(memory, view).await?;
         self.orders(memory, view).await
+    }
+
+    /// Gives each guard that waits leave for its very start. To be called only where the register may run.
+    pub async fn permit(&self) -> Result<(), RunError> {
+        for pod in &self.seen.pods {
+            let Some(started) = guard_started(pod) else { continue };
+            if pod.annotations().get(PERMIT_ANNOTATION) != Some(&started) {
+                let (client, namespace) = (&self.context.client, self.owner.namespace.as_str());
+                act::fence::annotate(client, namespace, pod, PERMIT_ANNOTATION, &started).await?;
+            }
+        }
+        Ok(())
     }
 
     async fn network(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {
@@ -160,4 +177,11 @@ impl Round {
         memory.received = sequence;
         Ok(())
     }
+}
+
+/// When the guard of a Pod was started, if it waits.
+fn guard_started(pod: &Pod) -> Option<String> {
+    let statuses = pod.status.as_ref()?.init_container_statuses.as_ref()?;
+    let guard = statuses.iter().find(|status| status.name == guard::CONTAINER)?;
+    Some(guard.state.as_ref()?.running.as_ref()?.started_at.as_ref()?.0.to_string())
 }

@@ -51,8 +51,8 @@ impl Round {
         let api: Api<DataEmbassy> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         act::report::status(&api, self.embassy.as_ref(), self.embassy.status.as_ref(), &status).await?;
         self.context.metrics.observe(&self.owner, record, self.newest(memory));
-        if let Some(point) = peer.and_then(|report| report.verified.as_ref()) {
-            self.verified(point).await?;
+        if let Some(manifest) = self.newest_verified(memory, record) {
+            self.verified(&manifest.point).await?;
         }
         Ok(())
     }

@@ -110,6 +110,12 @@ pub fn pinned_recipient(site: Option<&Site>) -> Option<String> {
 }
 
 impl Link {
+    /// Before anything was read.
+    #[must_use]
+    pub const fn unread() -> Self {
+        Self { access: None, post: None, reach: false, unreached: None, distrust: None }
+    }
+
     /// Reads everything new.
     pub async fn open(
         context: &Context,
@@ -118,7 +124,7 @@ impl Link {
         sites: &BTreeMap<String, Site>,
         memory: &mut Memory,
     ) -> Self {
-        let mut link = Self { access: None, post: None, reach: false, unreached: None, distrust: None };
+        let mut link = Self::unread();
         let access = match context.access(sites.get(&parties.vault), &parties.vault).await {
             Ok(access) => access,
             Err(why) => {

@@ -98,6 +98,13 @@ start_register() {
   sql tallinn "create table if not exists parcels (id serial primary key, owner text, written_in text)" >/dev/null
 }
 
+# Nothing of the register starts any more before a site's operator gives leave, not even after a power cut.
+guard_register() {
+  in_site tallinn -n "$NAMESPACE" patch statefulset register --type json --patch-file "$HERE/guard.json" >/dev/null
+  until_true 60 "the guarded Pod" sh -c "'$TESTBED' kubectl tallinn -n $NAMESPACE get pod register-0 -o jsonpath='{.spec.initContainers[0].name}' | grep -q guard"
+  until_true 60 "the guarded register answers" answers tallinn
+}
+
 # add_rows SITE COUNT
 add_rows() { sql "$1" "insert into parcels (owner, written_in) select 'owner ' || n, '$1' from generate_series(1, $2) n; checkpoint" >/dev/null; }
 rows() { sql "$1" "select count(*) || ' rows, sum of ids ' || coalesce(sum(id), 0) from parcels"; }

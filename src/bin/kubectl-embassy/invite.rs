@@ -20,7 +20,7 @@ use super::Failure;
 pub struct Arguments {
     /// The site that shall use the vault here.
     site: String,
-    /// Where that site reaches the vault, such as https://vault.example.lu:8443.
+    /// Where that site reaches the vault, such as `https://vault.example.lu:8443`.
     #[arg(long)]
     url: String,
     /// Namespace of the operator, here and there.

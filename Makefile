@@ -6,7 +6,7 @@
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit admission large testbed e2e times idle demo lint generate
+.PHONY: help setup test unit admission large testbed e2e times idle demo lint advisories generate
 
 # Suites that need no cluster.
 UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault
@@ -54,6 +54,14 @@ lint: setup
 	@scripts/step "formatting" cargo fmt --check
 	@scripts/step "clippy" cargo clippy --locked --all-targets -- -D warnings
 	@scripts/step "generated files" scripts/generate --check
+	@command -v cargo-deny >/dev/null || scripts/step "installing cargo-deny, once" cargo install --locked --quiet cargo-deny@0.20.2
+	@scripts/step "licences and sources of the dependencies" cargo deny --log-level error check bans licenses sources
+	@scripts/step "helm" testbed/testbed binaries helm
+	@scripts/step "chart" $(TESTBED_BIN)/helm lint charts/data-embassy --set site=tallinn
+
+# Known defects of the dependencies; needs the way to the advisory database.
+advisories:
+	@scripts/step "advisories" cargo deny check advisories
 
 generate:
 	@scripts/generate

@@ -82,3 +82,84 @@ impl Task {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+    use super::*;
+    use crate::api::failover_record::{DataPoint, Role, Volumes};
+    use crate::plan::failover::first_record::first_day;
+    use crate::plan::failover::volumes;
+    use crate::plan::manifest::{Contents, MANIFEST_VERSION};
+
+    fn active() -> FailoverRecordSpec {
+        first_day("tallinn", "luxembourg")
+    }
+
+    fn manifest(point: &str, consistency: Consistency) -> Box<Manifest> {
+        let text = String::new;
+        Box::new(Manifest {
+            version: MANIFEST_VERSION,
+            namespace: "land".to_owned(),
+            embassy: "land".to_owned(),
+            point: point.parse().unwrap(),
+            cut_time: Time(Timestamp::UNIX_EPOCH),
+            claims: vec![],
+            contents: Contents { snapshot: text(), bytes: 0, files: 0, objects: 0, content_digest: text() },
+            consistency,
+            previous: text(),
+            ancestry: vec![],
+        })
+    }
+
+    #[test]
+    fn a_running_copy_counts_only_while_the_register_runs_in_that_epoch() {
+        let task = Task::Backup(manifest("1/tallinn/2", Consistency::Fuzzy));
+        let mut record = active();
+        assert!(task.is_current(&record));
+        record.cold_fence = true;
+        assert!(!task.is_current(&record), "a copy of a stopped register must be a final one");
+        record.cold_fence = false;
+        record.epoch = "3/tallinn".parse().unwrap();
+        assert!(!task.is_current(&record));
+    }
+
+    #[test]
+    fn a_final_copy_counts_only_while_nothing_may_write() {
+        let task = Task::Backup(manifest("1/tallinn/2", Consistency::Final));
+        let mut record = active();
+        assert!(!task.is_current(&record));
+        record.role = Role::Demoting;
+        assert!(task.is_current(&record));
+    }
+
+    #[test]
+    fn a_restore_counts_only_towards_its_own_target() {
+        let task = Task::Restore(manifest("2/luxembourg/5", Consistency::Fuzzy));
+        let mut record = active();
+        record.role = Role::Standby;
+        record.volumes = Volumes::default();
+        let target = |point: &str| DataPoint { point: point.parse().unwrap(), digest: String::new() };
+        assert!(!task.is_current(&record));
+        assert!(task.is_current(&volumes::restoring(&record, &target("2/luxembourg/5"))));
+        assert!(!task.is_current(&volumes::restoring(&record, &target("2/luxembourg/6"))));
+    }
+
+    #[test]
+    fn an_activation_counts_only_in_its_reign() {
+        let epoch = "1/tallinn".parse().unwrap();
+        let task = Task::Activate { epoch, from: manifest("2/luxembourg/5", Consistency::Final) };
+        let mut record = active();
+        assert!(task.is_current(&record));
+        record.human_fence = true;
+        assert!(!task.is_current(&record));
+    }
+
+    #[test]
+    fn a_task_survives_its_annotation() {
+        let task = Task::Restore(manifest("2/luxembourg/5", Consistency::Fuzzy));
+        let text = serde_json::to_string(&task).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task);
+    }
+}

@@ -37,6 +37,36 @@ case_recovery_points() {
   check "the newest recovery point is an object at both sites" same_newest
 }
 
+reason() { field "$1" "dataembassy/$NAME" "{.status.conditions[?(@.type==\"$2\")].reason}"; }
+has_reason() { [ "$(reason "$1" "$2")" = "$3" ]; }
+newer_than() { local now; now=$(newest_point luxembourg); [ "${now##*/}" -gt "${1##*/}" ]; }
+a_mover_runs() { [ -n "$(in_site tallinn -n "$NAMESPACE" get pods -l dataembassy.io/mover --field-selector status.phase=Running -o name)" ]; }
+quota() { in_site luxembourg patch site tallinn --type merge -p "{\"spec\":{\"hosting\":{\"quota\":\"$1\"}}}" >/dev/null; }
+
+# What fails makes no recovery point, says why, and the next one succeeds.
+case_failures() {
+  local last; last=$(newest_point luxembourg)
+  until_true 40 "a mover runs" a_mover_runs
+  in_site tallinn -n "$NAMESPACE" delete pods -l dataembassy.io/mover --grace-period=0 --force >/dev/null 2>&1
+  check "after a killed mover the next copy succeeds" until_true 60 "a newer point" newer_than "$last"
+  last=$(newest_point luxembourg)
+  until_true 40 "a mover runs" a_mover_runs
+  in_site tallinn -n "$OPERATOR" delete pods --all --grace-period=0 --force >/dev/null 2>&1
+  check "after a killed operator the copy is finished or made anew" until_true 60 "a newer point" newer_than "$last"
+  in_site luxembourg -n "$OPERATOR" scale deployment/data-embassy-vault --replicas=0 >/dev/null
+  check "a vault that is gone is said" until_true 60 "VaultUnreachable" has_reason tallinn PeerReachable VaultUnreachable
+  check "the register runs on without it" answers tallinn
+  last=$(newest_point luxembourg)
+  in_site luxembourg -n "$OPERATOR" scale deployment/data-embassy-vault --replicas=1 >/dev/null
+  check "when the vault is back the next copy succeeds" until_true 90 "a newer point" newer_than "$last"
+  quota 1Ki
+  sql tallinn "create table ballast as select md5(random()::text) from generate_series(1, 100000)" >/dev/null
+  check "a quota that is used up is said" until_true 90 "QuotaExceeded" has_reason tallinn Replicating QuotaExceeded
+  quota 20Gi; last=$(newest_point luxembourg)
+  check "with more quota the next copy succeeds" until_true 120 "a newer point" newer_than "$last"
+  sql tallinn "drop table ballast" >/dev/null
+}
+
 # Says 'open' or 'closed'; a probe that cannot run says neither.
 probe() { in_site "$1" -n "$2" exec "$3" -- sh -c "if busybox nc -w 2 $4 $5 -e /bin/busybox 2>/dev/null; then echo open; else echo closed; fi"; }
 same_newest() {

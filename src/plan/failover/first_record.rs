@@ -136,6 +136,25 @@ pub fn adopt(record: &FailoverRecordSpec, own: &Document) -> Option<FailoverReco
     Some(adopted)
 }
 
+/// The record of a home on its first day, for tests.
+#[cfg(test)]
+pub(crate) fn first_day(home: &str, embassy: &str) -> FailoverRecordSpec {
+    let boot_ids = BTreeSet::new();
+    let before = Before {
+        site: home,
+        peer: embassy,
+        home,
+        boot_ids: &boot_ids,
+        own_document: Some(None),
+        peer_document: None,
+        volumes_exist: true,
+    };
+    match begin(&before) {
+        Beginning::Record(record, _) => *record,
+        other => panic!("{other:?}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

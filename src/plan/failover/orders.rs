@@ -154,37 +154,27 @@ fn planned_back(view: &View) -> Result<Step, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeSet, time::Duration};
+    use std::time::Duration;
 
     use super::*;
     use crate::api::epoch::Epoch;
     use crate::api::failover_record::FailoverRecordSpec;
     use crate::api::failover_record::Volumes;
     use crate::plan::failover::document::document;
-    use crate::plan::failover::first_record::{Before, Beginning, begin};
+    use crate::plan::failover::first_record::first_day;
 
     fn data(point: &str) -> DataPoint {
         DataPoint { point: point.parse().unwrap(), digest: format!("digest of {point}") }
     }
 
     fn record(site: &str, peer: &str, role: Role) -> FailoverRecordSpec {
-        let boots = BTreeSet::from(["boot".to_owned()]);
-        let before = Before {
-            site,
-            peer,
-            home: site,
-            boot_ids: &boots,
-            own_document: Some(None),
-            peer_document: None,
-            volumes_exist: true,
-        };
-        let Beginning::Record(mut record, _) = begin(&before) else { panic!("no record") };
+        let mut record = first_day(site, peer);
         record.role = role;
         record.epoch = Epoch::new(1, "tallinn");
         if !role.owns() {
             record.volumes = Volumes { condition: VolumeCondition::Clean, at: Some(data("1/tallinn/4")) };
         }
-        *record
+        record
     }
 
     /// Luxembourg as a standby, or tallinn as the active site, the other one being what it should be.

@@ -50,3 +50,47 @@ fn with(
 ) -> FailoverRecordSpec {
     FailoverRecordSpec { volumes: Volumes { condition, at }, ..record.clone() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::failover::first_record::first_day;
+
+    fn record() -> FailoverRecordSpec {
+        first_day("luxembourg", "tallinn")
+    }
+
+    fn data(point: &str) -> DataPoint {
+        DataPoint { point: point.parse().unwrap(), digest: format!("digest of {point}") }
+    }
+
+    #[test]
+    fn a_reign_on_another_sites_point_names_it_as_its_origin() {
+        let mut taken = record();
+        taken.epoch = "3/luxembourg".parse().unwrap();
+        let point = Point { data: data("1/tallinn/6"), ancestry: vec![] };
+        let running = live(&restored(&taken, &point));
+        assert_eq!(running.volumes.condition, VolumeCondition::Live);
+        assert_eq!(running.ancestry, [data("1/tallinn/6")]);
+        assert_eq!(running.volumes.at, Some(data("1/tallinn/6")));
+    }
+
+    #[test]
+    fn a_switch_there_and_back_keeps_the_whole_line() {
+        let mut back = record();
+        back.epoch = "4/luxembourg".parse().unwrap();
+        let point = Point { data: data("3/tallinn/2"), ancestry: vec![data("1/luxembourg/9")] };
+        assert_eq!(live(&restored(&back, &point)).ancestry, [data("1/luxembourg/9"), data("3/tallinn/2")]);
+    }
+
+    #[test]
+    fn resuming_within_an_epoch_begins_no_new_line() {
+        let stopped = copied(&record(), &data("1/luxembourg/4"));
+        assert!(live(&stopped).ancestry.is_empty(), "the reign goes on where it stopped");
+    }
+
+    #[test]
+    fn a_restore_that_was_begun_is_no_clean_copy() {
+        assert_eq!(clean_at(&restoring(&record(), &data("1/tallinn/6")).volumes), None);
+    }
+}

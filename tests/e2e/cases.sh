@@ -91,7 +91,7 @@ case_network() {
   server=$(in_site tallinn -n outside get pod server -o jsonpath='{.status.podIP}')
   check "the namespace reaches itself" reaches tallinn "$NAMESPACE" inside "$register" 5432
   check "the namespace reaches DNS" in_site tallinn -n "$NAMESPACE" exec inside -- busybox nslookup register.land-register.svc.cluster.local
-  check "a stranger reaches a server in its own namespace (the packets can flow)" reaches tallinn outside stranger "$server" 8080
+  check "a stranger reaches a server in its own namespace (the packets can flow)" until_true 20 "an open port" reaches tallinn outside stranger "$server" 8080
   check "a stranger does not reach the register" cannot_reach tallinn outside stranger "$register" 5432
   check "the register's namespace does not reach others" cannot_reach tallinn "$NAMESPACE" inside "$server" 8080
   in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p '{"spec":{"network":{"ingress":[{"from":[{"namespaceSelector":{"matchLabels":{"kubernetes.io/metadata.name":"outside"}}}],"ports":[{"port":5432}]}]}}}' >/dev/null

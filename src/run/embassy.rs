@@ -264,22 +264,26 @@ impl Round {
     ) -> Result<(View, Action), RunError> {
         for _ in 0..STEPS {
             let view = self.view(&record.spec, memory, Timestamp::now());
-            match decide(&view) {
-                Action::Write(spec, why) => {
+            match (decide(&view), self.restore_under_way(memory, &record.spec)) {
+                (Action::Write(spec, why), _) => {
                     invariants::check_write(&record.spec, &spec)?;
                     let spec = *spec;
                     self.begun(memory, &view, &spec).await?;
                     record = self.write_record(&record, spec, why).await?;
                 }
-                Action::Note(spec) => {
+                (Action::Note(spec), _) => {
                     if let Some(written) = self.note(&record, *spec).await? {
                         record = written;
                     }
                 }
-                Action::Restore { .. } | Action::Backup if view.suspended => {
+                (Action::Restore { .. } | Action::Backup, _) if view.suspended => {
                     return Ok((view, Action::Wait("spec.suspend to become false")));
                 }
-                Action::Restore { point, discard } => {
+                // Finished first: with copies that come faster than a restore takes, none would ever end.
+                (Action::Restore { discard, .. }, Some(point)) => {
+                    return Ok((view, Action::Restore { point: Box::new(point), discard }));
+                }
+                (Action::Restore { point, discard }, None) => {
                     invariants::check_restore(&record.spec, discard)?;
                     let spec = volumes::restoring(&record.spec, &point.data);
                     match self.note(&record, spec).await? {
@@ -287,7 +291,7 @@ impl Round {
                         None => return Ok((view, Action::Restore { point, discard })),
                     }
                 }
-                action => return Ok((view, action)),
+                (action, _) => return Ok((view, action)),
             }
         }
         Err(RunError::Conflict)

@@ -31,6 +31,7 @@ use crate::observe::cluster::mounts;
 use crate::observe::post::Committed;
 use crate::plan::desired::jobs::MoverIntent;
 use crate::plan::desired::jobs::mover;
+use crate::plan::failover::Point;
 use crate::plan::failover::volumes;
 use crate::plan::manifest::Contents;
 use crate::plan::manifest::MANIFEST_VERSION;
@@ -218,6 +219,16 @@ impl Round {
         };
         act::report::status(&api, object, object.status.as_ref(), &status).await?;
         Ok(())
+    }
+
+    /// The point that a running Job brings the volumes to, as the record says.
+    #[must_use]
+    pub fn restore_under_way(&self, memory: &Memory, record: &FailoverRecordSpec) -> Option<Point> {
+        self.seen.jobs.iter().filter(|job| !ended(job)).find_map(|job| {
+            let task =
+                task(job).filter(|task| matches!(task, Task::Restore(_)) && task.is_current(record))?;
+            memory.points.get(&task.manifest().point).map(|known| known.manifest.point())
+        })
     }
 
     /// Starts the task's Job, unless it runs already. A Job of another task that uses the volumes is ended first.

@@ -1,6 +1,9 @@
 //! `Site` objects: first contact, pinned keys, whether the site's vault answers, what this site hosts for it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, ResourceExt};
@@ -14,6 +17,7 @@ use crate::api::conditions::condition;
 use crate::api::site::SiteStatus;
 use crate::observe::post::Correspondence;
 use crate::plan::desired::Owner;
+use crate::trust::certificates::needs_renewal;
 use crate::trust::signing::PublicKey;
 use crate::vault::client::VaultClient;
 use crate::vault::protocol::Policy;
@@ -82,13 +86,25 @@ async fn by_its_vault(context: &Context, site: &Site) -> Contact {
             "the vault at {} belongs to site {}, not {name}: correct spec.vault.url",
             access.url, keys.site
         )),
-        Ok(keys) => Contact {
-            reachable: Some(true),
-            reason: "Answering",
-            message: "its vault answers".to_owned(),
-            public_key: keys.public_key,
-            recipient: keys.recipient,
-        },
+        Ok(keys) => {
+            let expires = needs_renewal(&access.operator.certificate, SystemTime::now()).unwrap_or(true);
+            let message = if expires {
+                format!(
+                    "its vault answers, but less than a third of the client certificate's life is left: run 'kubectl \
+                     embassy invite {}' in {name} again and apply what it prints here",
+                    context.settings.site
+                )
+            } else {
+                "its vault answers".to_owned()
+            };
+            Contact {
+                reachable: Some(true),
+                reason: if expires { "CertificateExpiring" } else { "Answering" },
+                message,
+                public_key: keys.public_key,
+                recipient: keys.recipient,
+            }
+        }
         Err(error) => failed(error.to_string()),
     }
 }

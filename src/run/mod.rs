@@ -12,6 +12,7 @@ pub mod mail;
 pub mod metrics;
 pub mod movers;
 pub mod namespace;
+pub mod points;
 pub mod reporting;
 pub mod repository_keys;
 pub mod round;

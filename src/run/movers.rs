@@ -8,10 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, PostParams},
-};
+use kube::ResourceExt;
 
 use super::context::Memory;
 use super::error::RunError;
@@ -19,13 +16,10 @@ use super::repository_keys;
 use super::round::Round;
 use crate::act;
 use crate::api::FailoverRecord;
-use crate::api::RecoveryPoint;
 use crate::api::duration;
 use crate::api::epoch::PointRef;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::recovery_point::Consistency;
-use crate::api::recovery_point::RecoveryPointStatus;
-use crate::api::recovery_point::VerificationDepth;
 use crate::mover::outcome::Outcome;
 use crate::observe::cluster::mounts;
 use crate::observe::post::Committed;
@@ -206,21 +200,6 @@ impl Round {
         memory.trouble = Some(Trouble { reason, message: format!("{verb} failed: {message}") });
     }
 
-    /// Marks the point's object as read back and checked.
-    pub async fn verified(&self, point: &PointRef) -> Result<(), RunError> {
-        let Some(object) = self.seen.points.iter().find(|object| is_of(object, point)) else { return Ok(()) };
-        if object.status.as_ref().is_some_and(|status| status.verified_at.is_some()) {
-            return Ok(());
-        }
-        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
-        let status = RecoveryPointStatus {
-            verified_at: Some(Time(Timestamp::now())),
-            verified_by: Some(VerificationDepth::Restored),
-        };
-        act::report::status(&api, object, object.status.as_ref(), &status).await?;
-        Ok(())
-    }
-
     /// The point that a running Job brings the volumes to, as the record says.
     #[must_use]
     pub fn restore_under_way(&self, memory: &Memory, record: &FailoverRecordSpec) -> Option<Point> {
@@ -379,55 +358,6 @@ impl Round {
             ancestry: record.ancestry.clone(),
         }
     }
-
-    /// Makes the objects of recovery points that are kept, and removes those of the others; copies stay in the vault.
-    pub async fn keep_points(&self, memory: &Memory) -> Result<(), RunError> {
-        let mut cuts: BTreeMap<PointRef, Timestamp> = memory
-            .points
-            .values()
-            .map(|known| (known.manifest.point.clone(), known.manifest.cut_time.0))
-            .collect();
-        // Older ones that this process never read are known by their objects.
-        cuts.extend(self.seen.points.iter().filter_map(|object| {
-            let epoch = object.spec.epoch.parse().ok()?;
-            Some((PointRef { epoch, sequence: object.spec.sequence }, object.spec.cut_time.0))
-        }));
-        let newest_first: Vec<(PointRef, Timestamp)> = cuts.into_iter().rev().collect();
-        let times: Vec<Timestamp> = newest_first.iter().map(|(_, cut)| *cut).collect();
-        let kept = schedule::kept(&times, &self.embassy.spec.replication.retention);
-        for (index, (point, _)) in newest_first.iter().enumerate() {
-            let object = self.seen.points.iter().find(|object| is_of(object, point));
-            match (kept.contains(&index), object) {
-                (true, None) => self.make_point(memory, point).await?,
-                (false, Some(object)) => self.remove_point(object).await?,
-                _ => {}
-            }
-        }
-        Ok(())
-    }
-
-    async fn make_point(&self, memory: &Memory, point: &PointRef) -> Result<(), RunError> {
-        let Some(committed) = memory.points.get(point) else { return Ok(()) };
-        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
-        match api.create(&PostParams::default(), &committed.manifest.object()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(error) => Err(RunError::Cluster("make a RecoveryPoint", error)),
-        }
-    }
-
-    async fn remove_point(&self, object: &RecoveryPoint) -> Result<(), RunError> {
-        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
-        match api.delete(&object.name_any(), &DeleteParams::default()).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-            Err(error) => Err(RunError::Cluster("remove a RecoveryPoint", error)),
-        }
-    }
-}
-
-fn is_of(object: &RecoveryPoint, point: &PointRef) -> bool {
-    object.spec.sequence == point.sequence && object.spec.epoch == point.epoch.to_string()
 }
 
 /// The same work, whenever it was begun.

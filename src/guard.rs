@@ -5,7 +5,7 @@
 //! The leave is an annotation of the Pod, seen through a downward API volume, that names the moment at which this guard was
 //! started. It outlives a power cut, but the guard that starts afterwards was started at another moment.
 
-use std::{fs, path::PathBuf, thread, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use clap::Args;
 use k8s_openapi::jiff::Timestamp;
@@ -27,11 +27,11 @@ pub struct Arguments {
 }
 
 /// Returns when the operator has given leave. Fails closed: whatever cannot be read is no leave.
-pub fn wait(arguments: &Arguments) {
+pub async fn wait(arguments: &Arguments) {
     let started = Timestamp::now();
     tracing::info!("waiting for this site's operator; see kubectl get dataembassy in this namespace");
     while !fs::read_to_string(&arguments.annotations).is_ok_and(|text| permits(&text, started)) {
-        thread::sleep(PAUSE);
+        tokio::time::sleep(PAUSE).await;
     }
     tracing::info!("this site rules: starting");
 }

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Command::Crd => data_embassy::api::definitions::print().map_err(Into::into),
         Command::Controller(arguments) => controller(arguments),
         Command::Vault(arguments) => vault(arguments),
-        Command::Guard(arguments) => guarded(arguments),
+        Command::Guard(arguments) => guarded(&arguments),
         Command::Mover(arguments) => {
             telemetry::start(LogFormat::Json);
             return mover::run::run(arguments);
@@ -62,11 +62,11 @@ async fn controller(arguments: controller::Arguments) -> Result<(), Box<dyn Erro
 
 /// Ends at once when it is asked to: as the first process of a container it would otherwise be waited for and killed.
 #[tokio::main(flavor = "current_thread")]
-async fn guarded(arguments: guard::Arguments) -> Result<(), Box<dyn Error>> {
+async fn guarded(arguments: &guard::Arguments) -> Result<(), Box<dyn Error>> {
     telemetry::start(LogFormat::Text);
     let ended = stopped()?;
     tokio::select! {
-        () = guard::wait(&arguments) => Ok(()),
+        () = guard::wait(arguments) => Ok(()),
         () = ended => Err("stopped before this site's operator gave leave".into()),
     }
 }

@@ -47,8 +47,8 @@ pub struct DataEmbassySpec {
     #[schemars(length(min = 1, max = 40))]
     #[x_kube(validation = ("self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')", "spec.home must be the plain name of a Site (a-z, 0-9, '-'), without a namespace or cluster before it"))]
     pub home: String,
-    /// The `Site` abroad. A list, since more than one is to come; today exactly one acts.
-    #[schemars(length(min = 1, max = 1), inner(length(min = 1, max = 40)), extend("x-kubernetes-list-type" = "set"))]
+    /// The `Site`s abroad, in order of preference. Home dials each one's vault; they do not dial each other.
+    #[schemars(length(min = 1, max = 4), inner(length(min = 1, max = 40)), extend("x-kubernetes-list-type" = "set"))]
     #[x_kube(
         validation = ("self.all(e, e.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$'))", "spec.embassies must be plain names of Sites (a-z, 0-9, '-')")
     )]

@@ -57,8 +57,8 @@ pub struct FailoverSpec {
     pub attestation: Option<Attestation>,
     /// Forced: `status.ticket` of the `DataEmbassy` here; any news voids it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 3, max = 40))]
-    #[x_kube(validation = ("self.matches('^[0-9]+\\\\.[0-9]+$')", "ticket must be the value of status.ticket of the DataEmbassy at this site, such as \"4.7\""))]
+    #[schemars(length(min = 3, max = 200))]
+    #[x_kube(validation = ("self.matches('^[0-9]+(\\\\.[0-9]+)+$')", "ticket must be the value of status.ticket of the DataEmbassy at this site, such as \"4.7\""))]
     pub ticket: Option<String>,
     /// Forced: the newest copy may be this old; without it `spec.failover.maxDataLoss` of the `DataEmbassy` counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -84,7 +84,7 @@ pub enum FailoverKind {
     Forced,
 }
 
-/// What a person knows of the other site.
+/// What a person knows of every other site.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Attestation {

@@ -1,6 +1,6 @@
 //! `FailoverRecord`: the durable memory of one `DataEmbassy` at one site. Written with its resourceVersion only.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::{CustomResource, KubeSchema};
@@ -22,7 +22,7 @@ pub enum Role {
     Demoted,
     /// Has taken the role and is about to run the register.
     Promoting,
-    /// Has seen a higher epoch of its peer and has not classified its bytes yet.
+    /// Has seen a higher epoch of another site and has not classified its bytes yet.
     Fenced,
     /// Holds bytes that the active site does not have; nothing happens to them without an approval.
     Diverged,
@@ -138,9 +138,9 @@ pub struct FailoverRecordSpec {
     /// The site that wrote it.
     #[schemars(length(min = 1, max = 40))]
     pub site: String,
-    /// Name of the other site.
-    #[schemars(length(min = 1, max = 40))]
-    pub peer: String,
+    /// Every other site, with the newest revision of its record that was read; 0 for none.
+    #[schemars(extend("maxProperties" = 8))]
+    pub peers: BTreeMap<String, i64>,
     /// Rises by one with each change of the protocol's state.
     #[schemars(range(min = 1))]
     pub revision: i64,
@@ -148,13 +148,13 @@ pub struct FailoverRecordSpec {
     pub role: Role,
     /// The highest epoch that this site has entered, learned from its owner, or passed.
     pub epoch: Epoch,
-    /// Demoting, Demoted: the epoch given away. Fenced: the peer's epoch that it yields to.
+    /// Demoting, Demoted: the epoch given away. Fenced: the other site's epoch that it yields to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Epoch>,
     /// Demoted: the epoch asked back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub abort: Option<Epoch>,
-    /// All nodes were started anew and the peer has not confirmed this record since.
+    /// All nodes were started anew and the other sites have not confirmed this record since.
     #[serde(default)]
     pub cold_fence: bool,
     /// A person fenced this site.
@@ -186,9 +186,10 @@ pub struct FailoverRecordSpec {
     #[serde(default)]
     #[schemars(length(max = 10_000), inner(length(max = 64)))]
     pub boot_ids: BTreeSet<String>,
-    /// Newest revision of the peer's record that was read; 0 for none.
+    /// The highest sequence of a recovery point of its own that this site has begun in `epoch`, in whichever vault: a cut has
+    /// one number, so that the points of all vaults lie in one order.
     #[serde(default)]
-    pub peer_revision: i64,
+    pub sequence: i64,
     /// The last changes, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -208,9 +209,15 @@ impl FailoverRecordSpec {
         [self.intent.as_ref(), self.abort.as_ref()].into_iter().flatten().fold(&self.epoch, Ord::max)
     }
 
-    /// What a forced order must name: any change here or any newer document of the peer voids it.
+    /// What a forced order must name: any change here or any newer document of another site voids it.
     #[must_use]
     pub fn ticket(&self) -> String {
-        format!("{}.{}", self.revision, self.peer_revision)
+        self.peers.values().fold(self.revision.to_string(), |ticket, read| format!("{ticket}.{read}"))
+    }
+
+    /// The other sites, in words.
+    #[must_use]
+    pub fn others(&self) -> String {
+        self.peers.keys().map(String::as_str).collect::<Vec<_>>().join(" and ")
     }
 }

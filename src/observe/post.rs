@@ -82,6 +82,8 @@ pub struct Mailbox {
     pub head: ChainHead,
     /// The last report.
     pub report: Option<Report>,
+    /// The signed letter with that report.
+    pub report_letter: String,
     /// The last mandate and its sequence.
     pub mandate: Option<(i64, Introduced)>,
     /// When the last letter was read, by this site's monotonic clock; for the first, when it says it was written.
@@ -107,10 +109,6 @@ pub struct Correspondence {
 }
 
 impl Correspondence {
-    fn name(&self) -> String {
-        format!("{}/{}", self.owner.namespace, self.owner.name)
-    }
-
     async fn letters(
         &self,
         site: &str,
@@ -131,9 +129,9 @@ impl Correspondence {
         else {
             return Ok(mailbox);
         };
-        let letter = Self::single(site, key, &text)?;
+        let letter = single(site, key, &text)?;
         mailbox.head = ChainHead { sequence: letter.sequence, digest: digest(&text) };
-        self.take(site, &mut mailbox, letter)?;
+        take(&self.owner, site, &mut mailbox, letter, &text)?;
         mailbox.heard = mailbox.report.as_ref().and_then(|report| moment_of(&report.time));
         let wanted = mailbox.report.as_ref().map_or(0, |report| report.mandate);
         if mailbox.mandate.is_none() && wanted > 0 {
@@ -150,10 +148,10 @@ impl Correspondence {
         sequence: i64,
     ) -> Result<(), PostError> {
         for stored in self.letters(site, sequence - 1).await?.into_iter().take(1) {
-            let letter = Self::single(site, key, &stored.text)?;
-            let report = mailbox.report.take();
-            self.take(site, mailbox, letter)?;
-            mailbox.report = report;
+            let letter = single(site, key, &stored.text)?;
+            let mut found = Mailbox::default();
+            take(&self.owner, site, &mut found, letter, &stored.text)?;
+            mailbox.mandate = found.mandate;
         }
         Ok(())
     }
@@ -171,7 +169,7 @@ impl Correspondence {
                     .head
                     .accept(&stored.text, key, site)
                     .map_err(|source| PostError::Letter { site: site.to_owned(), source })?;
-                self.take(site, mailbox, letter)?;
+                take(&self.owner, site, mailbox, letter, &stored.text)?;
                 mailbox.head = head;
                 mailbox.heard = Some(Instant::now());
                 came = true;
@@ -184,36 +182,10 @@ impl Correspondence {
         for stored in self.letters(site, 0).await? {
             let Some(shown) = shown(&stored.text) else { continue };
             let Ok(key) = shown.public_key.parse::<PublicKey>() else { continue };
-            Self::single(site, &key, &stored.text)?;
+            single(site, &key, &stored.text)?;
             return Ok(Some(shown));
         }
         Ok(None)
-    }
-
-    /// A letter whose place in the chain is not known: its signature is checked.
-    fn single(site: &str, key: &PublicKey, text: &str) -> Result<Letter, PostError> {
-        let error = |source: ChainError| PostError::Letter { site: site.to_owned(), source };
-        let refuse = |source: EnvelopeError| error(ChainError::Envelope(source));
-        let envelope = Envelope::parse(text).map_err(refuse)?;
-        let payload = envelope.open(key, site, Purpose::Mail).map_err(refuse)?;
-        serde_json::from_str(payload).map_err(|why| error(ChainError::Unreadable(why.to_string())))
-    }
-
-    fn take(&self, site: &str, mailbox: &mut Mailbox, letter: Letter) -> Result<(), PostError> {
-        let unreadable = |why: serde_json::Error| PostError::Letter {
-            site: site.to_owned(),
-            source: ChainError::Unreadable(why.to_string()),
-        };
-        version(site, &letter.body)?;
-        let message: Message = serde_json::from_value(letter.body).map_err(unreadable)?;
-        if message.embassy != self.name() {
-            return Err(PostError::OtherEmbassy { site: site.to_owned(), found: message.embassy });
-        }
-        match message.says {
-            Says::Report(report) => mailbox.report = Some(*report),
-            Says::Mandate(introduced) => mailbox.mandate = Some((letter.sequence, *introduced)),
-        }
-        Ok(())
     }
 
     /// Reads the manifests that `known` lacks. A point counts only if all before it in its epoch do.
@@ -268,11 +240,11 @@ impl Correspondence {
         known_version(&which.epoch.site, "manifest", &value["version"], MANIFEST_VERSION)?;
         let manifest: Manifest = serde_json::from_value(value).map_err(|error| refuse(error.to_string()))?;
         let named = format!("{}/{}", manifest.namespace, manifest.embassy);
-        if named != self.name() || manifest.point != *which {
+        if named != name_of(&self.owner) || manifest.point != *which {
             return Err(refuse(format!("it speaks of {} of {named}", manifest.point)));
         }
-        let before = PointRef { epoch: which.epoch.clone(), sequence: which.sequence - 1 };
-        if let Some(before) = known.get(&before)
+        let mut before = known.range(..which.clone()).rev();
+        if let Some((_, before)) = before.next().filter(|(before, _)| before.epoch == which.epoch)
             && before.digest != manifest.previous
         {
             return Err(refuse(
@@ -281,6 +253,76 @@ impl Correspondence {
         }
         Ok(Committed { manifest, digest: digest(text) })
     }
+}
+
+/// A report that came by way of another site: its signature is checked, its place in the chain is not known.
+#[derive(Debug, Clone)]
+pub struct PassedOn {
+    /// Of the letter, in the mailbox of its author.
+    pub sequence: i64,
+    /// What it says.
+    pub report: Report,
+    /// When it was read, as for a mailbox.
+    pub heard: Option<Instant>,
+}
+
+impl PassedOn {
+    /// Reads a letter of `site`; none if it is no report. `first` says that nothing of that site was read before.
+    pub fn believe(
+        owner: &Owner,
+        site: &str,
+        key: &PublicKey,
+        text: &str,
+        first: bool,
+    ) -> Result<Option<Self>, PostError> {
+        let letter = single(site, key, text)?;
+        let (sequence, mut mailbox) = (letter.sequence, Mailbox::default());
+        take(owner, site, &mut mailbox, letter, text)?;
+        Ok(mailbox.report.map(|report| {
+            let heard = if first { moment_of(&report.time) } else { Some(Instant::now()) };
+            Self { sequence, report, heard }
+        }))
+    }
+}
+
+fn name_of(owner: &Owner) -> String {
+    format!("{}/{}", owner.namespace, owner.name)
+}
+
+/// A letter whose place in the chain is not known: its signature is checked.
+fn single(site: &str, key: &PublicKey, text: &str) -> Result<Letter, PostError> {
+    let error = |source: ChainError| PostError::Letter { site: site.to_owned(), source };
+    let refuse = |source: EnvelopeError| error(ChainError::Envelope(source));
+    let envelope = Envelope::parse(text).map_err(refuse)?;
+    let payload = envelope.open(key, site, Purpose::Mail).map_err(refuse)?;
+    serde_json::from_str(payload).map_err(|why| error(ChainError::Unreadable(why.to_string())))
+}
+
+/// What a letter says, into its mailbox.
+fn take(
+    owner: &Owner,
+    site: &str,
+    mailbox: &mut Mailbox,
+    letter: Letter,
+    text: &str,
+) -> Result<(), PostError> {
+    let unreadable = |why: serde_json::Error| PostError::Letter {
+        site: site.to_owned(),
+        source: ChainError::Unreadable(why.to_string()),
+    };
+    version(site, &letter.body)?;
+    let message: Message = serde_json::from_value(letter.body).map_err(unreadable)?;
+    if message.embassy != name_of(owner) {
+        return Err(PostError::OtherEmbassy { site: site.to_owned(), found: message.embassy });
+    }
+    match message.says {
+        Says::Report(report) => {
+            mailbox.report = Some(*report);
+            text.clone_into(&mut mailbox.report_letter);
+        }
+        Says::Mandate(introduced) => mailbox.mandate = Some((letter.sequence, *introduced)),
+    }
+    Ok(())
 }
 
 /// The moment of a letter that lay there before this process looked. By the author's clock: a time ahead says nothing.
@@ -305,6 +347,17 @@ fn shown(text: &str) -> Option<Introduced> {
     match serde_json::from_value::<Message>(letter.body).ok()?.says {
         Says::Mandate(introduced) => Some(*introduced),
         Says::Report(_) => None,
+    }
+}
+
+/// The report in a letter that was read or written before, unverified.
+#[must_use]
+pub fn report_of(text: &str) -> Option<Report> {
+    let envelope = Envelope::parse(text).ok()?;
+    let letter: Letter = serde_json::from_str(&envelope.payload).ok()?;
+    match serde_json::from_value::<Message>(letter.body).ok()?.says {
+        Says::Report(report) => Some(*report),
+        Says::Mandate(_) => None,
     }
 }
 

@@ -42,6 +42,23 @@ pub struct Report {
     /// The newest point that the author has restored, every blob checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<PointRef>,
+    /// From home to an embassy: the newest report of every other embassy, which the reader has no other way to get.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub enclosed: Vec<Enclosure>,
+}
+
+/// A letter of another site, passed on as its author signed it.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Enclosure {
+    /// The author.
+    pub site: String,
+    /// The signing key of the author that home has pinned, for a reader that has not pinned any yet.
+    pub public_key: String,
+    /// Recipient for what is sealed to the author, likewise.
+    pub recipient: String,
+    /// The signed letter.
+    pub letter: String,
 }
 
 /// A mandate, with the keys of its author: a reader that has not pinned any yet takes these.

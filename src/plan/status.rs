@@ -1,11 +1,11 @@
 //! What people are told: the status of a `DataEmbassy`, from what was seen.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
-    failover::{Action, Document, View},
+    failover::{Action, Peer, View},
     manifest::Manifest,
 };
 use crate::api::{
@@ -40,8 +40,8 @@ pub struct Facts<'a> {
     pub newest: Option<&'a Manifest>,
     /// The newest point that was restored abroad, every blob checked.
     pub verified: Option<&'a Manifest>,
-    /// When the peer last reported, by its clock; for people.
-    pub peer_reported: Option<&'a Time>,
+    /// When each other site last reported, by its clock; for people.
+    pub reported: BTreeMap<&'a str, &'a Time>,
     /// The last failure, if the last attempt failed.
     pub trouble: Option<&'a Trouble>,
     /// What the mail or the peer's keys are refused for.
@@ -94,9 +94,10 @@ fn active_site(view: &View) -> Option<String> {
     if view.record.role == Role::Active && !view.record.held() {
         return Some(view.record.site.clone());
     }
-    let document = view.document.as_ref()?;
-    (document.role.rules() && !document.held && document.epoch >= view.record.epoch)
-        .then(|| view.record.peer.clone())
+    let ruling = view.documents().filter(|(_, document)| {
+        document.role.rules() && !document.held && document.epoch >= view.record.epoch
+    });
+    ruling.max_by_key(|(_, document)| &document.epoch).map(|(site, _)| site.to_owned())
 }
 
 fn sites(view: &View) -> Vec<SiteReport> {
@@ -110,29 +111,22 @@ fn sites(view: &View) -> Vec<SiteReport> {
         reachable: true,
         data_point: at(record.volumes.at.as_ref().map(|at| &at.point)),
     };
-    let peer = view.document.as_ref().map_or_else(
-        || SiteReport {
-            name: record.peer.clone(),
-            role: None,
-            epoch: None,
-            revision: None,
-            reachable: false,
-            data_point: None,
-        },
-        |document: &Document| SiteReport {
-            name: record.peer.clone(),
-            role: Some(if document.held { "Fenced".to_owned() } else { document.role.as_str().to_owned() }),
-            epoch: Some(document.epoch.to_string()),
-            revision: Some(document.revision),
-            reachable: view.peer_recent,
-            data_point: at(document.at.as_ref().map(|at| &at.point)),
-        },
-    );
-    vec![own, peer]
+    let other = |(name, peer): (&String, &Peer)| {
+        let document = peer.document.as_ref();
+        let shown = |held: bool, role: Role| if held { "Fenced" } else { role.as_str() }.to_owned();
+        SiteReport {
+            name: name.clone(),
+            role: document.map(|document| shown(document.held, document.role)),
+            epoch: document.map(|document| document.epoch.to_string()),
+            revision: document.map(|document| document.revision),
+            reachable: document.is_some() && peer.recent,
+            data_point: at(document.and_then(|document| document.at.as_ref()).map(|at| &at.point)),
+        }
+    };
+    std::iter::once(own).chain(view.peers.iter().map(other)).collect()
 }
 
 fn phase(facts: &Facts) -> (&'static str, Option<String>) {
-    let peer = &facts.view.record.peer;
     match facts.action {
         Action::Nothing => ("Steady", None),
         Action::Wait(what) => ("Waiting", Some(format!("waiting for {what}"))),
@@ -140,11 +134,12 @@ fn phase(facts: &Facts) -> (&'static str, Option<String>) {
         Action::Note(_) => ("Changing", None),
         Action::Fence => ("Fencing", Some("stopping everything that uses the protected volumes".to_owned())),
         Action::Start => ("Starting", Some("starting the register".to_owned())),
-        Action::Restore { point, .. } => (
-            "Restoring",
-            Some(format!("bringing the volumes to recovery point {} of {peer}", point.data.point)),
-        ),
-        Action::Backup => ("Copying", Some("keeping the bytes of this site as a recovery point".to_owned())),
+        Action::Restore { point, .. } => {
+            ("Restoring", Some(format!("bringing the volumes to recovery point {}", point.data.point)))
+        }
+        Action::Backup(_) => {
+            ("Copying", Some("keeping the bytes of this site as a recovery point".to_owned()))
+        }
     }
 }
 
@@ -222,7 +217,7 @@ fn stalled(facts: &Facts) -> Finding {
             format!(
                 "this site holds bytes of {own} that {} does not have; they are kept as a recovery point. To give \
                  them up set spec.failover.approveDiscard: {{number: {}, site: {}}}",
-                record.peer, own.number, own.site
+                record.epoch.site, own.number, own.site
             ),
         );
     }
@@ -236,8 +231,8 @@ fn stalled(facts: &Facts) -> Finding {
         return is(
             "ColdStart",
             format!(
-                "all nodes were started anew: nothing runs until {} confirms, or a Forced order to {} with ticket {}",
-                record.peer,
+                "all nodes were started anew: nothing runs until {} confirmed, or a Forced order to {} with ticket {}",
+                record.others(),
                 record.site,
                 record.ticket()
             ),
@@ -266,14 +261,16 @@ fn protected(facts: &Facts) -> Finding {
     let age = age_of(newest, facts.now);
     let rpo = duration::parse(&facts.spec.replication.rpo).unwrap_or_default();
     let active = facts.view.record.role == Role::Active;
-    if !active && !facts.view.peer_recent {
+    let source = active_site(facts.view).or_else(|| silent(facts.view).map(|(site, _)| site.to_owned()));
+    let heard = source.as_ref().and_then(|site| facts.view.peers.get(site)).is_none_or(|peer| peer.recent);
+    if !active && !heard {
         return finding(
             None,
             "PeerSilent",
             format!(
                 "the newest copy is {} old; what {} did since is unknown",
                 in_words(age),
-                facts.view.record.peer
+                source.unwrap_or_default()
             ),
         );
     }
@@ -302,19 +299,28 @@ fn replicating(facts: &Facts) -> Finding {
     }
 }
 
+/// A site that should report and does not; one whose vault does not answer first. Of an embassy that another embassy only
+/// hears of through home nothing is expected.
+fn silent(view: &View) -> Option<(&str, &Peer)> {
+    let silent = view.peers.iter().filter(|(_, peer)| peer.shares_vault && !peer.recent);
+    silent.min_by_key(|(_, peer)| peer.reach).map(|(site, peer)| (site.as_str(), peer))
+}
+
 fn peer_reachable(facts: &Facts) -> Finding {
-    let record = &facts.view.record;
     let finding = |holds: Option<bool>, reason, message: String| {
         Finding::new(ConditionType::PeerReachable, holds, reason, message)
     };
-    if facts.view.peer_recent {
-        return finding(Some(true), "Reporting", format!("{} reports regularly", record.peer));
-    }
-    let last = facts.peer_reported.map_or_else(
-        || format!("{} has not reported yet", record.peer),
-        |time| format!("the last report of {} is of {}", record.peer, time.0),
+    let Some((site, peer)) = silent(facts.view) else {
+        let near = facts.view.peers.iter().filter(|(_, peer)| peer.shares_vault);
+        let near: Vec<&str> = near.map(|(site, _)| site.as_str()).collect();
+        let verb = if near.len() == 1 { "reports" } else { "report" };
+        return finding(Some(true), "Reporting", format!("{} {verb} regularly", near.join(" and ")));
+    };
+    let last = facts.reported.get(site).map_or_else(
+        || format!("{site} has not reported yet"),
+        |time| format!("the last report of {site} is of {}", time.0),
     );
-    if facts.view.reach {
+    if peer.reach {
         finding(None, "PeerSilent", format!("{last}; whether it runs is not known"))
     } else {
         finding(Some(false), "VaultUnreachable", format!("the vault does not answer; {last}"))

@@ -17,7 +17,12 @@ pub const TASK_ANNOTATION: &str = "dataembassy.io/task";
 #[serde(rename_all = "camelCase")]
 pub enum Task {
     /// Make this recovery point; the mover fills in the contents.
-    Backup(Box<Manifest>),
+    Backup {
+        /// The site whose vault takes it.
+        vault: String,
+        /// Which point.
+        manifest: Box<Manifest>,
+    },
     /// Bring the volumes to this recovery point.
     Restore(Box<Manifest>),
     /// Apply the objects of this recovery point, for the reign of `epoch`.
@@ -34,7 +39,7 @@ impl Task {
     #[must_use]
     pub const fn verb(&self) -> Verb {
         match self {
-            Self::Backup(_) => Verb::Backup,
+            Self::Backup { .. } => Verb::Backup,
             Self::Restore(_) => Verb::Restore,
             Self::Activate { .. } => Verb::Activate,
         }
@@ -44,9 +49,9 @@ impl Task {
     #[must_use]
     pub const fn manifest(&self) -> &Manifest {
         match self {
-            Self::Backup(manifest) | Self::Restore(manifest) | Self::Activate { from: manifest, .. } => {
-                manifest
-            }
+            Self::Backup { manifest, .. }
+            | Self::Restore(manifest)
+            | Self::Activate { from: manifest, .. } => manifest,
         }
     }
 
@@ -60,7 +65,7 @@ impl Task {
     #[must_use]
     pub fn id(&self) -> String {
         match self {
-            Self::Backup(manifest) | Self::Restore(manifest) => manifest.point.slug(),
+            Self::Backup { manifest, .. } | Self::Restore(manifest) => manifest.point.slug(),
             Self::Activate { epoch, .. } => epoch.slug(),
         }
     }
@@ -69,7 +74,7 @@ impl Task {
     #[must_use]
     pub fn is_current(&self, record: &FailoverRecordSpec) -> bool {
         match self {
-            Self::Backup(manifest) => {
+            Self::Backup { manifest, .. } => {
                 let stopped = !record.role.rules() || record.held();
                 manifest.point.epoch == record.epoch
                     && (manifest.consistency == Consistency::Final) == stopped
@@ -113,9 +118,13 @@ mod tests {
         })
     }
 
+    fn copy(point: &str, consistency: Consistency) -> Task {
+        Task::Backup { vault: "luxembourg".to_owned(), manifest: manifest(point, consistency) }
+    }
+
     #[test]
     fn a_running_copy_counts_only_while_the_register_runs_in_that_epoch() {
-        let task = Task::Backup(manifest("1/tallinn/2", Consistency::Fuzzy));
+        let task = copy("1/tallinn/2", Consistency::Fuzzy);
         let mut record = active();
         assert!(task.is_current(&record));
         record.cold_fence = true;
@@ -127,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_final_copy_counts_only_while_nothing_may_write() {
-        let task = Task::Backup(manifest("1/tallinn/2", Consistency::Final));
+        let task = copy("1/tallinn/2", Consistency::Final);
         let mut record = active();
         assert!(!task.is_current(&record));
         record.role = Role::Demoting;

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use futures::channel::mpsc;
@@ -11,15 +11,11 @@ use kube::{Api, Client, ResourceExt, api::ListParams, runtime::reflector::Object
 use tokio::sync::{Mutex, RwLock};
 
 use super::keeper::{Access, Keeper, Keys};
+use super::memory::Memory;
 use super::metrics::Metrics;
 use crate::api::DataEmbassy;
 use crate::api::Site;
-use crate::api::epoch::PointRef;
-use crate::observe::post::Committed;
-use crate::observe::post::Mailbox;
 use crate::plan::desired::Owner;
-use crate::plan::status::Trouble;
-use crate::vault::client::VaultClient;
 
 /// How the controller was started.
 #[derive(Debug, Clone)]
@@ -50,44 +46,10 @@ pub struct Context {
     pub memories: Mutex<HashMap<Owner, Arc<Mutex<Memory>>>>,
     /// Asks for a reconcile.
     pub wake: mpsc::Sender<ObjectRef<DataEmbassy>>,
+    /// Keys of sites that share no vault with this one, as home showed them; pinned where none is yet.
+    pub introductions: Mutex<BTreeMap<String, (String, String)>>,
     /// Counters.
     pub metrics: Metrics,
-}
-
-/// What is remembered of one embassy between reconciles.
-#[derive(Default)]
-pub struct Memory {
-    /// The client of the vault and what it was made from.
-    pub client: Option<(String, VaultClient)>,
-    /// This site's own mailbox.
-    pub own: Option<Mailbox>,
-    /// The peer's.
-    pub peer: Option<Mailbox>,
-    /// Committed points.
-    pub points: BTreeMap<PointRef, Committed>,
-    /// When the last report was sent.
-    pub sent: Option<Instant>,
-    /// Sequence of the last mandate whose keys were kept.
-    pub received: i64,
-    /// The order that took effect in this very round; its status is newer than what was read.
-    pub begun: Option<String>,
-    /// Failures in a row, and when to try again.
-    pub failures: u32,
-    /// Not before this.
-    pub retry_at: Option<Instant>,
-    /// Why the last attempt failed.
-    pub trouble: Option<Trouble>,
-    /// Waits for the peer's mail.
-    pub courier: Option<Courier>,
-}
-
-/// A task that waits for mail; it ends with this handle.
-pub struct Courier(pub tokio::task::JoinHandle<()>);
-
-impl Drop for Courier {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl Context {

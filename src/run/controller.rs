@@ -1,7 +1,7 @@
 //! `data-embassy controller`: speaks for one site.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fmt::Debug,
     net::SocketAddr,
     sync::Arc,
@@ -156,6 +156,7 @@ async fn work(
         keeper,
         keys: RwLock::new(Arc::new(keys)),
         memories: Mutex::new(HashMap::new()),
+        introductions: Mutex::new(BTreeMap::new()),
         wake,
         metrics,
     });

@@ -9,9 +9,12 @@ use futures::SinkExt;
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
 
-use super::context::{Context, Courier, Memory};
+use super::context::Context;
 use super::error::RunError;
-use super::round::{Link, Parties, Round, newest_manifest};
+use super::link::{self, Links};
+use super::memory::{Courier, Memory};
+use super::parties::Parties;
+use super::round::Round;
 use crate::act;
 use crate::api::DataEmbassy;
 use crate::api::FailoverRecord;
@@ -22,8 +25,10 @@ use crate::api::data_embassy::DataEmbassyStatus;
 use crate::api::duration;
 use crate::api::recovery_point::Consistency;
 use crate::observe;
+use crate::observe::post::Correspondence;
 use crate::plan::desired::Owner;
 use crate::plan::failover::Action;
+use crate::plan::failover::Document;
 use crate::plan::failover::View;
 use crate::plan::failover::decide;
 use crate::plan::failover::first_record::Before;
@@ -66,11 +71,10 @@ pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Resu
         return stop(&context, &embassy, "Residency", &message).await;
     }
     let seen = Box::pin(observe::cluster::see(&context.client, &owner, &embassy)).await?;
-    let unread = Link::unread();
     let mut round =
-        Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, link: unread };
+        Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, links: Links::new() };
     round.fence_after_cold_start(&mut memory).await?;
-    round.link = Link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
+    round.links = link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
     round.await_mail(&mut memory);
     round.run(&mut memory).await
 }
@@ -93,7 +97,7 @@ fn residency(
     sites: &std::collections::BTreeMap<String, crate::api::Site>,
 ) -> Option<String> {
     let allowed = &embassy.spec.residency.allow;
-    for name in [&parties.me, &parties.peer] {
+    for name in std::iter::once(&parties.me).chain(&parties.others) {
         match sites.get(name) {
             None => {
                 return Some(format!(
@@ -154,14 +158,14 @@ impl Round {
     }
 
     async fn run(&mut self, memory: &mut Memory) -> Result<Duration, RunError> {
-        if let Some(why) = self.link.distrust.clone() {
+        if self.links.values().all(|link| link.distrust.is_some())
+            && let Some(why) = self.distrust().map(str::to_owned)
+        {
             // Nothing is decided on mail that is not believed; what is closed stays closed.
-            memory.own = None;
-            memory.peer = None;
             let (context, embassy) = (Arc::clone(&self.context), Arc::clone(&self.embassy));
             return stop(&context, &embassy, "NotTrusted", &why).await;
         }
-        self.receive_mandate(memory).await?;
+        self.receive_mandates(memory).await?;
         let mut record = match self.seen.record.clone() {
             Some(record) => self.adopted(memory, record).await?,
             None => match self.first_record(memory).await? {
@@ -188,22 +192,24 @@ impl Round {
     }
 
     async fn first_record(&self, memory: &Memory) -> Result<Result<FailoverRecord, String>, RunError> {
-        let document = |mailbox: &Option<observe::post::Mailbox>| {
-            mailbox.as_ref().and_then(|mailbox| mailbox.report.as_ref()).map(|report| report.document.clone())
-        };
-        let (own, peer) = (document(&memory.own), document(&memory.peer));
+        let others = self.parties.others.iter();
+        let peers = others.map(|site| {
+            let report = memory.report(site, self.parties.vault_towards(site));
+            (site.as_str(), report.map(|report| &report.document))
+        });
+        let all_read = self.links.values().all(|link| link.reach);
         let beginning = begin(&Before {
             site: &self.parties.me,
-            peer: &self.parties.peer,
+            peers: peers.collect(),
             home: &self.parties.home,
             boot_ids: &self.seen.boot_ids,
-            own_document: memory.own.as_ref().filter(|_| self.link.reach).map(|_| own.as_ref()),
-            peer_document: peer.as_ref(),
+            own_document: all_read.then(|| own_document(memory)),
             volumes_exist: !self.seen.claims.is_empty(),
         });
         match beginning {
             Beginning::Join(what) => {
-                let why = self.link.unreached.as_ref().map_or_else(String::new, |why| format!(": {why}"));
+                let unreached = self.links.values().find_map(|link| link.unreached.as_ref());
+                let why = unreached.map_or_else(String::new, |why| format!(": {why}"));
                 Ok(Err(format!("joining; waiting for {what}{why}")))
             }
             Beginning::AskPerson(what) => Ok(Err(what.to_owned())),
@@ -221,11 +227,10 @@ impl Round {
 
     /// A record that is behind this site's own mail, as after a restore of etcd, takes over what the mail says, held.
     async fn adopted(&self, memory: &Memory, record: FailoverRecord) -> Result<FailoverRecord, RunError> {
-        let own = memory.own.as_ref().and_then(|mailbox| mailbox.report.as_ref());
-        let Some(spec) = own.and_then(|report| adopt(&record.spec, &report.document)) else {
+        let Some(spec) = own_document(memory).and_then(|own| adopt(&record.spec, own)) else {
             return Ok(record);
         };
-        let why = "the record is older than this site's own mail: held until the peer confirms";
+        let why = "the record is older than this site's own mail: held until the other sites confirm";
         self.write_record(&record, spec, why).await
     }
 
@@ -258,11 +263,12 @@ impl Round {
 
     /// Decides and writes until an act, or nothing, is next.
     async fn steps(
-        &self,
+        &mut self,
         memory: &mut Memory,
         mut record: FailoverRecord,
     ) -> Result<(View, Action), RunError> {
         for _ in 0..STEPS {
+            self.seen.record = Some(record.clone());
             let view = self.view(&record.spec, memory, Timestamp::now());
             match (decide(&view), self.restore_under_way(memory, &record.spec)) {
                 (Action::Write(spec, why), _) => {
@@ -276,7 +282,7 @@ impl Round {
                         record = written;
                     }
                 }
-                (Action::Restore { .. } | Action::Backup, _) if view.suspended => {
+                (Action::Restore { .. } | Action::Backup(_), _) if view.suspended => {
                     return Ok((view, Action::Wait("spec.suspend to become false")));
                 }
                 // Finished first: with copies that come faster than a restore takes, none would ever end.
@@ -297,10 +303,9 @@ impl Round {
         Err(RunError::Conflict)
     }
 
-    async fn perform(&self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {
+    async fn perform(&mut self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {
         let record = &view.record;
-        let was_open = self.seen.record.as_ref().is_none_or(|r| r.spec.role.rules() && !r.spec.held());
-        if was_open && (!record.role.rules() || record.held()) {
+        if (!record.role.rules() || record.held()) && !self.is_closed() {
             self.close().await?;
         }
         match action {
@@ -309,7 +314,7 @@ impl Round {
                 self.open(memory, record).await
             }
             Action::Restore { point, .. } => {
-                let Some(committed) = memory.points.get(&point.data.point) else { return Ok(()) };
+                let Some((_, committed)) = memory.committed(&point.data.point) else { return Ok(()) };
                 let manifest = &committed.manifest;
                 let here = |name: &String| self.seen.claims.iter().any(|claim| claim.name_any() == *name);
                 if !manifest.claims.iter().all(here) {
@@ -317,42 +322,53 @@ impl Round {
                 }
                 self.ensure_mover(memory, &Task::Restore(Box::new(manifest.clone()))).await
             }
-            Action::Backup => {
-                let manifest = self.next_manifest(memory, record, Consistency::Final);
-                self.ensure_mover(memory, &Task::Backup(Box::new(manifest))).await
+            Action::Backup(towards) => {
+                let vault = self.parties.vault_towards(towards).to_owned();
+                self.copy(memory, &vault, Consistency::Final).await
             }
             _ => Ok(()),
         }
     }
 
     /// A copy of the running register, when one is due.
-    pub async fn scheduled_copy(&self, memory: &mut Memory, view: &View) -> Result<(), RunError> {
+    pub async fn scheduled_copy(&mut self, memory: &mut Memory, view: &View) -> Result<(), RunError> {
         let record = &view.record;
         let runs = record.role == crate::api::failover_record::Role::Active && !record.held();
-        if runs && !view.suspended && view.reach && self.copy_due_in(memory, view).is_zero() {
-            let manifest = self.next_manifest(memory, record, Consistency::Fuzzy);
-            self.ensure_mover(memory, &Task::Backup(Box::new(manifest))).await?;
+        if !runs || view.suspended {
+            return Ok(());
         }
-        Ok(())
+        match self.copy_due_first(memory, view) {
+            Some((due_in, vault)) if due_in.is_zero() => self.copy(memory, &vault, Consistency::Fuzzy).await,
+            _ => Ok(()),
+        }
     }
 
-    fn copy_due_in(&self, memory: &Memory, view: &View) -> Duration {
+    /// The vault in reach whose next copy is due first, and in what time.
+    fn copy_due_first(&self, memory: &Memory, view: &View) -> Option<(Duration, String)> {
         let rpo = duration::parse(&self.embassy.spec.replication.rpo).unwrap_or_default();
-        let identity = format!("{}/{}", self.owner.namespace, self.owner.name);
-        let last = memory.points.iter().rev().find(|(point, _)| point.epoch == view.record.epoch);
-        let cut = last.map(|(_, committed)| committed.manifest.cut_time.0);
-        schedule::due_in(cut, Timestamp::now(), schedule::interval(rpo, &identity))
+        let due_in = |vault: &str| {
+            let identity = format!("{}/{}/{vault}", self.owner.namespace, self.owner.name);
+            let last = memory.ways.get(vault).and_then(|way| way.last(&view.record.epoch));
+            let cut = last.map(|committed| committed.manifest.cut_time.0);
+            schedule::due_in(cut, Timestamp::now(), schedule::interval(rpo, &identity))
+        };
+        let vaults = self.parties.vaults().into_iter().filter(|vault| self.reaches(vault));
+        // The one that is overdue for longest is not known from this; its turn comes when the other's copy is there.
+        vaults.map(|vault| (due_in(&vault), vault)).min()
     }
 
     /// Nobody needs to be asked before this, unless a watch or the mail says so.
     fn next_look(&self, memory: &Memory, view: &View, action: &Action) -> Duration {
         let interval = self.context.settings.report_interval;
-        let mut next = memory.sent.map_or(interval, |sent| interval.saturating_sub(sent.elapsed()));
+        let sent = memory.ways.values().filter_map(|way| way.sent).min();
+        let mut next = sent.map_or(interval, |sent| interval.saturating_sub(sent.elapsed()));
         if !matches!(action, Action::Nothing | Action::Wait(_)) {
             next = next.min(Duration::from_secs(2));
         }
-        if view.record.role == crate::api::failover_record::Role::Active && view.reach {
-            next = next.min(self.copy_due_in(memory, view));
+        if view.record.role == crate::api::failover_record::Role::Active
+            && let Some((due_in, _)) = self.copy_due_first(memory, view)
+        {
+            next = next.min(due_in);
         }
         if let Some(retry) = memory.retry_at {
             next = next.min(retry.saturating_duration_since(Instant::now()));
@@ -360,18 +376,20 @@ impl Round {
         next.max(Duration::from_millis(500))
     }
 
-    /// Waits for the peer's mail beside the reconciles, and asks for one when some comes.
+    /// Waits for mail at every vault beside the reconciles, and asks for one when some comes.
     fn await_mail(&self, memory: &mut Memory) {
-        let Some(post) = self.link.post.clone() else { return };
-        if memory.courier.as_ref().is_some_and(|courier| !courier.0.is_finished()) {
-            return;
+        for (vault, way) in &mut memory.ways {
+            let post = self.links.get(vault).and_then(|link| link.post.clone());
+            let waits = way.courier.as_ref().is_some_and(|courier| !courier.0.is_finished());
+            let (Some(post), Some(met), false) = (post, &way.met, waits) else { continue };
+            way.courier = Some(self.courier(post, self.parties.met_at(vault), met.head.sequence));
         }
-        let Some(peer) = memory.peer.as_ref() else { return };
-        let mut after = peer.head.sequence;
-        let site = self.parties.peer.clone();
+    }
+
+    fn courier(&self, post: Correspondence, site: String, mut after: i64) -> Courier {
         let mut wake = self.context.wake.clone();
         let target = ObjectRef::new(&self.owner.name).within(&self.owner.namespace);
-        memory.courier = Some(Courier(tokio::spawn(async move {
+        Courier(tokio::spawn(async move {
             let wait = Duration::from_secs(25);
             while let Ok(letters) =
                 post.vault.mail(&post.owner.namespace, &post.owner.name, &site, after, wait).await
@@ -386,7 +404,7 @@ impl Round {
             // The vault is gone: the next reconcile starts another one.
             tokio::time::sleep(Duration::from_secs(2)).await;
             let _ = wake.send(target).await;
-        })));
+        }))
     }
 
     /// An event beside the `DataEmbassy`.
@@ -394,10 +412,10 @@ impl Round {
         let about = self.embassy.object_ref(&());
         act::report::event(&self.context.client, about, warning, reason, action, note).await;
     }
+}
 
-    /// The newest manifest of either site.
-    #[must_use]
-    pub fn newest<'a>(&self, memory: &'a Memory) -> Option<&'a crate::plan::manifest::Manifest> {
-        newest_manifest(memory)
-    }
+/// This site's own newest document in any vault.
+fn own_document(memory: &Memory) -> Option<&Document> {
+    let own = memory.ways.values().filter_map(|way| way.own.as_ref()?.report.as_ref());
+    own.map(|report| &report.document).max_by_key(|document| document.revision)
 }

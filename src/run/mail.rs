@@ -1,21 +1,22 @@
-//! What this site writes to its peer: reports, and as the active site mandates.
+//! What this site writes to the others: reports, and as the active site mandates.
 
 use std::time::Instant;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt;
 
-use super::context::Memory;
 use super::error::RunError;
+use super::memory::Memory;
 use super::repository_keys;
-use super::round::{Round, pinned_recipient};
+use super::round::{Round, pinned_key, pinned_recipient};
 use crate::api::EMBASSY_LABEL;
 use crate::api::MANAGED_BY;
 use crate::api::failover_record::FailoverRecordSpec;
-use crate::observe::post::Mailbox;
+use crate::observe::post::{Mailbox, report_of};
 use crate::plan::desired::storage::ClaimDeclaration;
 use crate::plan::failover::document::{document, is_due};
 use crate::plan::failover::volumes;
+use crate::plan::letter::Enclosure;
 use crate::plan::letter::Introduced;
 use crate::plan::letter::Message;
 use crate::plan::letter::Report;
@@ -26,62 +27,118 @@ use crate::plan::mandate::SealedKey;
 use crate::vault::client::ClientError;
 
 impl Round {
-    /// Sends what is due: first the mandate, since a report refers to it.
+    /// Sends what is due, at every vault in reach: first the mandate, since a report refers to it.
     pub async fn write_mail(&self, memory: &mut Memory, record: &FailoverRecordSpec) -> Result<(), RunError> {
-        if !self.link.reach || memory.own.is_none() {
+        let mut result = Ok(());
+        for vault in self.parties.vaults() {
+            // One vault that fails must not silence this site at the others.
+            result = self.write_at(memory, &vault, record).await.and(result);
+        }
+        result
+    }
+
+    async fn write_at(
+        &self,
+        memory: &mut Memory,
+        vault: &str,
+        record: &FailoverRecordSpec,
+    ) -> Result<(), RunError> {
+        let read = memory.ways.get(vault).is_some_and(|way| way.own.is_some());
+        if !self.reaches(vault) || !read {
             return Ok(());
         }
         if record.role.rules() {
-            self.mandate(memory, record).await?;
+            self.mandate(memory, vault, record).await?;
         }
-        self.write_report(memory, record).await
+        self.write_report(memory, vault, record).await
     }
 
-    async fn write_report(&self, memory: &mut Memory, record: &FailoverRecordSpec) -> Result<(), RunError> {
-        let peer = memory.peer.as_ref().and_then(|mailbox| mailbox.report.as_ref());
-        let peer_asks = peer.is_some_and(|report| report.document.asks);
-        let own = memory.own.as_ref();
-        let last = own.and_then(|mailbox| mailbox.report.as_ref());
-        let newest = memory.points.keys().rev().find(|point| point.epoch.site == self.parties.me).cloned();
+    async fn write_report(
+        &self,
+        memory: &mut Memory,
+        vault: &str,
+        record: &FailoverRecordSpec,
+    ) -> Result<(), RunError> {
         let verified = volumes::clean_at(&record.volumes)
             .filter(|at| at.point.epoch.site != self.parties.me)
             .map(|at| at.point.clone());
+        let own = memory.ways.get(vault).and_then(|way| way.own.as_ref());
         let report = Report {
             time: Time(Timestamp::now()),
             mandate: own.and_then(|mailbox| mailbox.mandate.as_ref()).map_or(0, |(sequence, _)| *sequence),
             document: document(record, self.writable_pods()),
-            newest,
+            newest: memory.newest(|epoch| epoch.site == self.parties.me).map(|newest| newest.point.clone()),
             verified,
+            enclosed: self.enclosures(memory, vault),
         };
+        let last = own.and_then(|mailbox| mailbox.report.as_ref());
         let changed = last.is_none_or(|last| {
             (last.mandate, &last.newest, &last.verified) != (report.mandate, &report.newest, &report.verified)
-                || is_due(Some(&last.document), &report.document, peer_asks)
+                || is_due(Some(&last.document), &report.document, &self.asking(memory, vault))
+                || self.enclosures_due(memory, vault, last, &report)
         });
-        let interval = self.context.settings.report_interval;
-        let overdue = memory.sent.is_none_or(|sent| sent.elapsed() >= interval);
+        let sent = memory.ways.get(vault).and_then(|way| way.sent);
+        let overdue = sent.is_none_or(|sent| sent.elapsed() >= self.context.settings.report_interval);
         if !changed && !overdue {
             return Ok(());
         }
-        self.post(memory, Says::Report(Box::new(report))).await?;
-        memory.sent = Some(Instant::now());
+        self.post(memory, vault, Says::Report(Box::new(report))).await?;
+        if let Some(way) = memory.ways.get_mut(vault) {
+            way.sent = Some(Instant::now());
+        }
         Ok(())
     }
 
-    async fn mandate(&self, memory: &mut Memory, record: &FailoverRecordSpec) -> Result<(), RunError> {
-        let Some(recipient) = pinned_recipient(self.sites.get(&self.parties.peer)) else { return Ok(()) };
+    /// The readers of a vault that wait for an echo.
+    fn asking<'a>(&'a self, memory: &Memory, vault: &str) -> Vec<&'a str> {
+        let readers = self.parties.others.iter().filter(|site| self.parties.vault_towards(site) == vault);
+        let asks = |site: &&String| memory.report(site, vault).is_some_and(|report| report.document.asks);
+        readers.filter(asks).map(String::as_str).collect()
+    }
+
+    /// What home passes on to the embassy of a vault.
+    fn enclosures(&self, memory: &Memory, vault: &str) -> Vec<Enclosure> {
+        let others = self.parties.others.iter().filter(|site| self.parties.at_home() && *site != vault);
+        let enclosure = |site: &String| {
+            let known = self.sites.get(site);
+            Some(Enclosure {
+                site: site.clone(),
+                public_key: pinned_key(known)?.to_string(),
+                recipient: pinned_recipient(known)?,
+                letter: memory.ways.get(site)?.met.as_ref()?.report_letter.clone(),
+            })
+        };
+        others.filter_map(enclosure).filter(|enclosure| !enclosure.letter.is_empty()).collect()
+    }
+
+    /// Whether the reader of a vault waits for news that would be enclosed.
+    fn enclosures_due(&self, memory: &Memory, vault: &str, last: &Report, next: &Report) -> bool {
+        let asking = self.asking(memory, vault);
+        next.enclosed.iter().any(|enclosure| {
+            let sent = last.enclosed.iter().find(|sent| sent.site == enclosure.site);
+            let sent = sent.and_then(|sent| report_of(&sent.letter)).map(|report| report.document);
+            let news = memory.report(&enclosure.site, &enclosure.site);
+            news.is_some_and(|news| is_due(sent.as_ref(), &news.document, &asking))
+        })
+    }
+
+    async fn mandate(
+        &self,
+        memory: &mut Memory,
+        vault: &str,
+        record: &FailoverRecordSpec,
+    ) -> Result<(), RunError> {
+        let reader = self.parties.met_at(vault);
+        let Some(recipient) = pinned_recipient(self.sites.get(&reader)) else { return Ok(()) };
+        let Some(way) = memory.ways.get(vault) else { return Ok(()) };
         let claims: Vec<ClaimDeclaration> = self.claim_declarations();
-        let mut epochs: Vec<_> = memory
-            .points
-            .keys()
-            .filter(|point| point.epoch.site == self.parties.me)
-            .map(|p| p.epoch.clone())
-            .collect();
+        let own = way.points.keys().filter(|point| point.epoch.site == self.parties.me);
+        let mut epochs: Vec<_> = own.map(|point| point.epoch.clone()).collect();
         epochs.push(record.epoch.clone());
         epochs.sort();
         epochs.dedup();
-        let sent =
-            memory.own.as_ref().and_then(|mailbox| mailbox.mandate.as_ref()).map(|(_, sent)| &sent.mandate);
-        let same = sent.is_some_and(|sent| {
+        let sent = way.own.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
+        let same = sent.is_some_and(|(_, Introduced { mandate: sent, .. })| {
             sent.spec == self.embassy.spec
                 && sent.claims == claims
                 && epochs.iter().all(|epoch| sent.keys.iter().any(|key| key.epoch == epoch.to_string()))
@@ -92,7 +149,7 @@ impl Round {
         let mut keys: Vec<SealedKey> = vec![];
         for epoch in &epochs {
             let key = repository_keys::own(&self.context.keeper, &self.owner, epoch).await?;
-            keys.push(repository_keys::sealed(epoch, &key, &self.parties.peer, &recipient)?);
+            keys.push(repository_keys::sealed(epoch, &key, &reader, &recipient)?);
         }
         let own = self.context.keys().await;
         let introduced = Introduced {
@@ -100,7 +157,7 @@ impl Round {
             recipient: own.identity.recipient(),
             mandate: Mandate { version: MANDATE_VERSION, spec: self.embassy.spec.clone(), claims, keys },
         };
-        self.post(memory, Says::Mandate(Box::new(introduced))).await
+        self.post(memory, vault, Says::Mandate(Box::new(introduced))).await
     }
 
     fn claim_declarations(&self) -> Vec<ClaimDeclaration> {
@@ -122,9 +179,12 @@ impl Round {
         self.seen.claims.iter().filter_map(declare).collect()
     }
 
-    /// Puts the next letter into this site's mailbox.
-    async fn post(&self, memory: &mut Memory, says: Says) -> Result<(), RunError> {
-        let (Some(post), Some(mailbox)) = (&self.link.post, &memory.own) else { return Ok(()) };
+    /// Puts the next letter into this site's mailbox at a vault.
+    async fn post(&self, memory: &mut Memory, vault: &str, says: Says) -> Result<(), RunError> {
+        let post = self.links.get(vault).and_then(|link| link.post.as_ref());
+        let way = memory.ways.get_mut(vault);
+        let (Some(post), Some(way)) = (post, way) else { return Ok(()) };
+        let Some(mailbox) = &way.own else { return Ok(()) };
         let embassy = format!("{}/{}", self.owner.namespace, self.owner.name);
         let body = serde_json::to_value(Message { embassy, says: says.clone() }).map_err(RunError::defect)?;
         let keys = self.context.keys().await;
@@ -134,14 +194,14 @@ impl Round {
             Ok(()) => {}
             Err(error) => {
                 // Whether it arrived is not known: what is there is read again before anything is written.
-                memory.own = None;
+                way.own = None;
                 return match error {
                     ClientError::Conflict { .. } => Err(RunError::Conflict),
                     error => Err(RunError::again(&error.to_string())),
                 };
             }
         }
-        let mailbox = memory.own.get_or_insert_with(Mailbox::default);
+        let mailbox = way.own.get_or_insert_with(Mailbox::default);
         match says {
             Says::Report(report) => mailbox.report = Some(*report),
             Says::Mandate(mandate) => mailbox.mandate = Some((head.sequence, *mandate)),

@@ -10,8 +10,8 @@ use k8s_openapi::{
 };
 use kube::ResourceExt;
 
-use super::context::Memory;
 use super::error::RunError;
+use super::memory::Memory;
 use super::repository_keys;
 use super::round::Round;
 use crate::act;
@@ -98,7 +98,7 @@ impl Round {
     ) -> Result<Option<FailoverRecord>, RunError> {
         let current = task.is_current(&record.spec);
         match (task, outcome) {
-            (Task::Backup(manifest), Ok(Outcome::Backup(done))) if current => {
+            (Task::Backup { vault, manifest }, Ok(Outcome::Backup(done))) if current => {
                 let contents = Contents {
                     snapshot: done.snapshot,
                     bytes: number(done.bytes),
@@ -106,7 +106,7 @@ impl Round {
                     objects: number(done.objects),
                     content_digest: done.content_digest,
                 };
-                self.commit(memory, record, Manifest { contents, ..(**manifest).clone() }).await
+                self.commit(memory, record, vault, Manifest { contents, ..(**manifest).clone() }).await
             }
             (Task::Restore(manifest), Ok(Outcome::Restore(_))) if current => {
                 succeeded(memory);
@@ -137,9 +137,13 @@ impl Round {
         &self,
         memory: &mut Memory,
         record: &FailoverRecord,
+        vault: &str,
         manifest: Manifest,
     ) -> Result<Option<FailoverRecord>, RunError> {
-        let Some(post) = &self.link.post else { return Err(RunError::again("the vault is out of reach")) };
+        let post = self.links.get(vault).and_then(|link| link.post.as_ref());
+        let (Some(post), Some(way)) = (post, memory.ways.get_mut(vault)) else {
+            return Err(RunError::again(&format!("the vault of {vault} is out of reach")));
+        };
         let payload = serde_json::to_string(&manifest).map_err(RunError::defect)?;
         let keys = self.context.keys().await;
         let text = Envelope::sign(&keys.signing, &self.parties.me, Purpose::Manifest, payload).to_text();
@@ -149,18 +153,18 @@ impl Round {
             Ok(()) => {}
             Err(ClientError::Conflict { .. }) => {
                 // Another point has this number: what is there is read again, and the copy is made anew.
-                memory.points.retain(|point, _| point.epoch != manifest.point.epoch);
+                way.points.retain(|point, _| point.epoch != manifest.point.epoch);
                 return Ok(None);
             }
             Err(error) => return Err(RunError::again(&error.to_string())),
         }
         tracing::info!(
-            namespace, name, point = %manifest.point, bytes = manifest.contents.bytes,
+            namespace, name, vault, point = %manifest.point, bytes = manifest.contents.bytes,
             files = manifest.contents.files, "recovery point committed"
         );
-        succeeded(memory);
         let committed = Committed { digest: digest(&text), manifest: manifest.clone() };
-        memory.points.insert(manifest.point.clone(), committed);
+        way.points.insert(manifest.point.clone(), committed);
+        succeeded(memory);
         if manifest.consistency == Consistency::Final && !self.writable_pods() {
             return self.note(record, volumes::copied(&record.spec, &manifest.point().data)).await;
         }
@@ -206,27 +210,56 @@ impl Round {
         self.seen.jobs.iter().filter(|job| !ended(job)).find_map(|job| {
             let task =
                 task(job).filter(|task| matches!(task, Task::Restore(_)) && task.is_current(record))?;
-            memory.points.get(&task.manifest().point).map(|known| known.manifest.point())
+            memory.committed(&task.manifest().point).map(|(_, known)| known.manifest.point())
         })
+    }
+
+    /// Makes a copy in that vault, unless one is under way. Its number is on record before the mover starts.
+    pub async fn copy(
+        &mut self,
+        memory: &mut Memory,
+        vault: &str,
+        consistency: Consistency,
+    ) -> Result<(), RunError> {
+        let Some(record) = self.seen.record.clone() else { return Ok(()) };
+        let under_way = self.seen.jobs.iter().filter(|job| !ended(job)).filter_map(task).find(|task| {
+            let same = matches!(task, Task::Backup { manifest, .. } if manifest.consistency == consistency);
+            same && task.is_current(&record.spec)
+        });
+        if under_way.is_some() || !self.may_start(memory, true).await? {
+            return Ok(());
+        }
+        let manifest = self.next_manifest(memory, &record.spec, vault, consistency);
+        let spec = FailoverRecordSpec { sequence: manifest.point.sequence, ..record.spec.clone() };
+        self.seen.record = self.note(&record, spec).await?.or(Some(record));
+        self.start_mover(memory, &Task::Backup { vault: vault.to_owned(), manifest: Box::new(manifest) })
+            .await
     }
 
     /// Starts the task's Job, unless it runs already. A Job of another task that uses the volumes is ended first.
     pub async fn ensure_mover(&self, memory: &mut Memory, task: &Task) -> Result<(), RunError> {
-        let client = &self.context.client;
-        let mut clear = true;
+        let runs = |job: &Job| self::task(job).as_ref().is_some_and(|running| same(running, task));
+        if self.seen.jobs.iter().any(runs) || !self.may_start(memory, task.uses_volumes()).await? {
+            return Ok(());
+        }
+        self.start_mover(memory, task).await
+    }
+
+    /// Whether a mover may start now; Jobs of other tasks are ended first.
+    async fn may_start(&self, memory: &Memory, uses_volumes: bool) -> Result<bool, RunError> {
         for job in &self.seen.jobs {
-            if self::task(job).as_ref().is_some_and(|running| same(running, task)) {
-                return Ok(());
-            }
-            act::movers::remove(client, job).await?;
-            clear = false;
+            act::movers::remove(&self.context.client, job).await?;
         }
         // Two movers must never have the volumes at once, not even one that is being ended.
         let busy = self.seen.movers.iter().any(|pod| mounts(pod, &self.seen.claims) && !pod_ended(pod));
-        if !clear || (busy && task.uses_volumes()) || memory.retry_at.is_some_and(|at| at > Instant::now()) {
-            return Ok(());
-        }
-        let Some(access) = &self.link.access else { return Ok(()) };
+        let later = memory.retry_at.is_some_and(|at| at > Instant::now());
+        Ok(self.seen.jobs.is_empty() && !(busy && uses_volumes) && !later)
+    }
+
+    async fn start_mover(&self, memory: &mut Memory, task: &Task) -> Result<(), RunError> {
+        let client = &self.context.client;
+        let link = vault_of(memory, task).and_then(|vault| self.links.get(vault));
+        let Some(access) = link.and_then(|link| link.access.as_ref()) else { return Ok(()) };
         let manifest = task.manifest();
         let Some(key) = self.repository_key(task).await? else {
             memory.trouble = Some(Trouble {
@@ -257,7 +290,7 @@ impl Round {
 
     async fn repository_key(&self, task: &Task) -> Result<Option<String>, RunError> {
         let (keeper, epoch) = (&self.context.keeper, &task.manifest().point.epoch);
-        if matches!(task, Task::Backup(_)) {
+        if matches!(task, Task::Backup { .. }) {
             return Ok(Some(repository_keys::own(keeper, &self.owner, epoch).await?));
         }
         Ok(repository_keys::find(keeper, &self.owner, epoch).await?)
@@ -297,7 +330,7 @@ impl Round {
         ];
         let contents = &manifest.contents;
         match task {
-            Task::Backup(_) => {
+            Task::Backup { .. } => {
                 arguments.push(format!("--namespace={namespace}"));
                 arguments.push(format!("--embassy={name}"));
                 let excluded = &self.embassy.spec.protect.objects.exclude;
@@ -330,8 +363,11 @@ impl Round {
     fn held_snapshot(&self, memory: &Memory, target: &Manifest) -> Option<String> {
         let record = self.seen.record.as_ref()?;
         let at = volumes::clean_at(&record.spec.volumes).filter(|_| !record.spec.reclone)?;
-        let known = memory.points.get(&at.point).filter(|_| at.point.epoch == target.point.epoch)?;
-        Some(known.manifest.contents.snapshot.clone())
+        // A snapshot is known by its name in the repository of its epoch and vault only.
+        let (vault, known) = memory.committed(&at.point)?;
+        let (target_vault, _) = memory.committed(&target.point)?;
+        (vault == target_vault && at.point.epoch == target.point.epoch)
+            .then(|| known.manifest.contents.snapshot.clone())
     }
 
     /// The manifest of the next copy, without its contents.
@@ -340,10 +376,12 @@ impl Round {
         &self,
         memory: &Memory,
         record: &FailoverRecordSpec,
+        vault: &str,
         consistency: Consistency,
     ) -> Manifest {
-        let last = memory.points.iter().rev().find(|(point, _)| point.epoch == record.epoch);
-        let sequence = last.map_or(1, |(point, _)| point.sequence + 1);
+        let committed = memory.newest(|epoch| *epoch == record.epoch);
+        let sequence = committed.map_or(0, |manifest| manifest.point.sequence).max(record.sequence) + 1;
+        let last = memory.ways.get(vault).and_then(|way| way.last(&record.epoch));
         let empty = String::new;
         Manifest {
             version: MANIFEST_VERSION,
@@ -354,8 +392,18 @@ impl Round {
             claims: self.seen.claims.iter().map(ResourceExt::name_any).collect(),
             contents: Contents { snapshot: empty(), bytes: 0, files: 0, objects: 0, content_digest: empty() },
             consistency,
-            previous: last.map(|(_, committed)| committed.digest.clone()).unwrap_or_default(),
+            previous: last.map(|committed| committed.digest.clone()).unwrap_or_default(),
             ancestry: record.ancestry.clone(),
+        }
+    }
+}
+
+/// The vault that a task needs.
+fn vault_of<'a>(memory: &'a Memory, task: &'a Task) -> Option<&'a str> {
+    match task {
+        Task::Backup { vault, .. } => Some(vault),
+        Task::Restore(manifest) | Task::Activate { from: manifest, .. } => {
+            memory.committed(&manifest.point).map(|(vault, _)| vault)
         }
     }
 }
@@ -363,9 +411,6 @@ impl Round {
 /// The same work, whenever it was begun.
 fn same(running: &Task, wanted: &Task) -> bool {
     match (running, wanted) {
-        (Task::Backup(running), Task::Backup(wanted)) => {
-            running.point == wanted.point && running.consistency == wanted.consistency
-        }
         (Task::Restore(running), Task::Restore(wanted)) => running.point == wanted.point,
         (Task::Activate { epoch: running, .. }, Task::Activate { epoch: wanted, .. }) => running == wanted,
         _ => false,

@@ -8,8 +8,8 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use super::context::Memory;
 use super::error::RunError;
+use super::memory::Memory;
 use super::repository_keys;
 use super::round::Round;
 use crate::act;
@@ -27,6 +27,7 @@ use crate::plan::desired::storage::StorageIntent;
 use crate::plan::desired::storage::claims;
 use crate::plan::failover::Action;
 use crate::plan::failover::View;
+use crate::plan::letter::Introduced;
 use crate::plan::task::Task;
 
 impl Round {
@@ -52,7 +53,7 @@ impl Round {
         }
         if self.needs_activation(record) {
             let base = record.volumes.at.as_ref().map(|at| &at.point);
-            let Some(committed) = base.and_then(|point| memory.points.get(point)) else {
+            let Some((_, committed)) = base.and_then(|point| memory.committed(point)) else {
                 return Err(RunError::again("the manifest of the copy that this site holds is not in reach"));
             };
             let from = Box::new(committed.manifest.clone());
@@ -63,7 +64,12 @@ impl Round {
     }
 
     /// What holds whatever is decided: policies, identity, standby volumes, scheduled copies, orders.
-    pub async fn routine(&self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {
+    pub async fn routine(
+        &mut self,
+        memory: &mut Memory,
+        view: &View,
+        action: &Action,
+    ) -> Result<(), RunError> {
         let record = &view.record;
         self.identity(record).await?;
         if !matches!(action, Action::Start) {
@@ -90,7 +96,7 @@ impl Round {
 
     async fn network(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {
         let mut mover = api_servers(&self.context.client).await?;
-        mover.extend(self.vault_destination());
+        mover.extend(self.parties.vaults().iter().filter_map(|vault| self.vault_destination(vault)));
         let wanted = policies(&NetworkIntent {
             owner: &self.owner,
             network: &self.embassy.spec.network,
@@ -103,8 +109,8 @@ impl Round {
         Ok(())
     }
 
-    fn vault_destination(&self) -> Option<Destination> {
-        if self.parties.vault == self.parties.me {
+    fn vault_destination(&self, vault: &str) -> Option<Destination> {
+        if vault == self.parties.me {
             return Some(Destination::Pods {
                 namespace: self.context.settings.namespace.clone(),
                 labels: BTreeMap::from([
@@ -114,7 +120,7 @@ impl Round {
                 port: 8443,
             });
         }
-        let vault = self.sites.get(&self.parties.vault)?.spec.vault.as_ref()?;
+        let vault = self.sites.get(vault)?.spec.vault.as_ref()?;
         let rest = vault.url.strip_prefix("https://")?;
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.ends_with(']') => (host, port.parse().ok()?),
@@ -143,14 +149,13 @@ impl Round {
 
     /// Makes and grows the volumes that the mandate declares; none is ever shrunk or removed.
     pub async fn standby_volumes(&self, memory: &Memory) -> Result<(), RunError> {
-        let mandate = memory.peer.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
-        let Some((_, introduced)) = mandate else { return Ok(()) };
+        let Some((author, introduced)) = self.mandated(memory) else { return Ok(()) };
         let size = |claim: &PersistentVolumeClaim| {
             let requests = claim.spec.as_ref()?.resources.as_ref()?.requests.as_ref()?;
             Some((claim.name_any(), requests.get("storage")?.clone()))
         };
         let existing = self.seen.claims.iter().filter_map(size).collect();
-        let hosting = self.sites.get(&self.parties.peer).and_then(|site| site.spec.hosting.as_ref());
+        let hosting = self.sites.get(&author).and_then(|site| site.spec.hosting.as_ref());
         let hosted: &[String] = hosting.map_or(&[], |hosting| &hosting.storage_classes);
         let wanted = claims(&StorageIntent {
             owner: &self.owner,
@@ -164,17 +169,32 @@ impl Round {
         Ok(())
     }
 
-    /// Keeps what a mandate brought: the keys, so that a takeover needs nothing else.
-    pub async fn receive_mandate(&self, memory: &mut Memory) -> Result<(), RunError> {
-        let mandate = memory.peer.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
-        let Some((sequence, introduced)) = mandate else { return Ok(()) };
-        if memory.received == *sequence {
-            return Ok(());
+    /// The mandate in force here, and its author: of the site whose epoch is the newest that is known.
+    #[must_use]
+    pub fn mandated<'a>(&self, memory: &'a Memory) -> Option<(String, &'a Introduced)> {
+        let mandates = self.parties.vaults().into_iter().filter_map(|vault| {
+            let (_, introduced) = memory.mandate(&vault)?;
+            let author = self.parties.met_at(&vault);
+            let epoch = memory.report(&author, &vault).map(|report| &report.document.epoch);
+            Some((epoch.filter(|epoch| epoch.site == author), author, introduced))
+        });
+        let (_, author, introduced) =
+            mandates.max_by(|one, other| (one.0, &one.1).cmp(&(other.0, &other.1)))?;
+        Some((author, introduced))
+    }
+
+    /// Keeps what mandates brought: the keys, so that a takeover needs nothing else.
+    pub async fn receive_mandates(&self, memory: &mut Memory) -> Result<(), RunError> {
+        for vault in self.parties.vaults() {
+            let Some((sequence, introduced)) = memory.mandate(&vault) else { continue };
+            if memory.received.get(&vault) == Some(sequence) {
+                continue;
+            }
+            let (sequence, keys) = (*sequence, introduced.mandate.keys.clone());
+            let own = self.context.keys().await;
+            repository_keys::receive(&self.context.keeper, &self.owner, &own.identity, &keys).await?;
+            memory.received.insert(vault, sequence);
         }
-        let (sequence, keys) = (*sequence, introduced.mandate.keys.clone());
-        let own = self.context.keys().await;
-        repository_keys::receive(&self.context.keeper, &self.owner, &own.identity, &keys).await?;
-        memory.received = sequence;
         Ok(())
     }
 }

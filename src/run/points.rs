@@ -8,8 +8,8 @@ use kube::{
     api::{DeleteParams, PostParams},
 };
 
-use super::context::Memory;
 use super::error::RunError;
+use super::memory::Memory;
 use super::round::Round;
 use crate::act;
 use crate::api::RecoveryPoint;
@@ -38,8 +38,7 @@ impl Round {
     /// Makes the objects of recovery points that are kept, and removes those of the others; copies stay in the vault.
     pub async fn keep_points(&self, memory: &Memory) -> Result<(), RunError> {
         let mut cuts: BTreeMap<PointRef, (Timestamp, Consistency)> = memory
-            .points
-            .values()
+            .points()
             .map(|known| &known.manifest)
             .map(|manifest| (manifest.point.clone(), (manifest.cut_time.0, manifest.consistency)))
             .collect();
@@ -66,7 +65,7 @@ impl Round {
     }
 
     async fn make_point(&self, memory: &Memory, point: &PointRef) -> Result<(), RunError> {
-        let Some(committed) = memory.points.get(point) else { return Ok(()) };
+        let Some((_, committed)) = memory.committed(point) else { return Ok(()) };
         let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         match api.create(&PostParams::default(), &committed.manifest.object()).await {
             Ok(_) => Ok(()),

@@ -5,22 +5,25 @@ use std::time::Duration;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::{Api, ResourceExt};
 
-use super::context::Memory;
 use super::error::RunError;
+use super::memory::Memory;
 use super::round::Round;
 use crate::act;
 use crate::api::DataEmbassy;
 use crate::api::Failover;
 use crate::api::duration;
+use crate::api::epoch::Epoch;
 use crate::api::failover::FailoverKind;
 use crate::api::failover::FailoverPhase;
 use crate::api::failover::FailoverStatus;
 use crate::api::failover_record::FailoverRecordSpec;
+use crate::api::failover_record::Role;
 use crate::plan::failover::Action;
 use crate::plan::failover::Order;
 use crate::plan::failover::View;
 use crate::plan::failover::progress;
 use crate::plan::failover::volumes;
+use crate::plan::letter::Report;
 use crate::plan::mandate::drift;
 use crate::plan::manifest::Manifest;
 use crate::plan::status::Facts;
@@ -31,17 +34,17 @@ impl Round {
     pub async fn report(&self, memory: &Memory, view: &View, action: &Action) -> Result<(), RunError> {
         let record = &view.record;
         let drift = self.drift(memory, record);
-        let peer = memory.peer.as_ref().and_then(|mailbox| mailbox.report.as_ref());
+        let reported = self.reports(memory).map(|(site, report)| (site, &report.time));
         let facts = Facts {
             spec: &self.embassy.spec,
             generation: self.embassy.metadata.generation.unwrap_or_default(),
             view,
             action,
-            newest: self.newest(memory),
+            newest: memory.newest(|_| true),
             verified: self.newest_verified(memory, record),
-            peer_reported: peer.map(|report| &report.time),
+            reported: reported.collect(),
             trouble: memory.trouble.as_ref(),
-            distrust: self.link.distrust.as_deref(),
+            distrust: self.distrust(),
             isolated: self.embassy.spec.network.isolate || !record.role.rules() || record.held(),
             fenced: self.is_closed(),
             drift: &drift,
@@ -50,27 +53,34 @@ impl Round {
         let status = status(&facts, self.embassy.status.as_ref());
         let api: Api<DataEmbassy> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         act::report::status(&api, self.embassy.as_ref(), self.embassy.status.as_ref(), &status).await?;
-        self.context.metrics.observe(&self.owner, record, self.newest(memory));
+        self.context.metrics.observe(&self.owner, record, memory.newest(|_| true));
         if let Some(manifest) = self.newest_verified(memory, record) {
             self.verified(&manifest.point).await?;
         }
         Ok(())
     }
 
-    /// The newest point that a standby restored: this site itself, or the peer by its report.
+    /// The last report of every other site.
+    fn reports<'a>(&'a self, memory: &'a Memory) -> impl Iterator<Item = (&'a str, &'a Report)> {
+        self.parties
+            .others
+            .iter()
+            .filter_map(|site| Some((site.as_str(), memory.report(site, self.parties.vault_towards(site))?)))
+    }
+
+    /// The newest point that a standby restored: this site itself, or another one by its report.
     fn newest_verified<'a>(&self, memory: &'a Memory, record: &FailoverRecordSpec) -> Option<&'a Manifest> {
         let own = volumes::clean_at(&record.volumes)
             .map(|at| &at.point)
             .filter(|point| point.epoch.site != self.parties.me);
-        let peer = memory.peer.as_ref().and_then(|mailbox| mailbox.report.as_ref()?.verified.as_ref());
-        let newest = own.into_iter().chain(peer).max()?;
-        memory.points.get(newest).map(|committed| &committed.manifest)
+        let others = self.reports(memory).filter_map(|(_, report)| report.verified.as_ref());
+        let newest = own.into_iter().chain(others).filter(|point| memory.committed(point).is_some()).max()?;
+        memory.committed(newest).map(|(_, committed)| &committed.manifest)
     }
 
     /// Fields in which the spec here differs from the active site's mandate. An approval is given where it is needed.
     fn drift(&self, memory: &Memory, record: &FailoverRecordSpec) -> Vec<String> {
-        let mandate = memory.peer.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
-        match mandate {
+        match self.mandated(memory) {
             Some((_, introduced)) if !record.role.rules() => {
                 drift(&self.embassy.spec, &introduced.mandate.spec)
                     .into_iter()
@@ -138,7 +148,7 @@ impl Round {
             phase: Some(FailoverPhase::Progressing),
             reason: Some("Begun".to_owned()),
             message: Some("the order takes effect".to_owned()),
-            from: Some(other(&view.record, &order.epoch.site)),
+            from: from(view, &order.epoch),
             started_at: Some(Time(Timestamp::now())),
             data_point: volumes::clean_at(&view.record.volumes).map(|at| at.point.clone()),
             data_loss: Some(loss),
@@ -149,8 +159,15 @@ impl Round {
     }
 }
 
-fn other(record: &FailoverRecordSpec, to: &str) -> String {
-    if record.site == to { record.peer.clone() } else { record.site.clone() }
+/// The site from which an order takes the role, as far as it is known here.
+fn from(view: &View, order: &Epoch) -> Option<String> {
+    let record = &view.record;
+    if order.site != record.site {
+        return Some(record.site.clone());
+    }
+    let giver =
+        record.intent.as_ref().filter(|_| record.role == Role::Demoted || record.role == Role::Demoting);
+    Some(giver.unwrap_or(&record.epoch).site.clone()).filter(|site| *site != order.site)
 }
 
 fn order_status(view: &View, order: &Order, old: FailoverStatus) -> FailoverStatus {
@@ -170,7 +187,7 @@ fn order_status(view: &View, order: &Order, old: FailoverStatus) -> FailoverStat
         phase: Some(progress.phase),
         reason: Some(progress.reason.to_owned()),
         message: Some(progress.message),
-        from: old.from.or_else(|| Some(other(&view.record, &order.epoch.site))),
+        from: old.from.or_else(|| from(view, &order.epoch)),
         ended_at: old.ended_at.or_else(|| ended.then_some(now)),
         duration: took,
         started_at,

@@ -109,7 +109,7 @@ async fn by_its_vault(context: &Context, site: &Site) -> Contact {
     }
 }
 
-/// A site that this one never dials shows its keys in the first mandate that it leaves in the vault here.
+/// A site that this one never dials shows its keys in the first mandate that it leaves in the vault here, or home shows them.
 async fn by_its_mail(context: &Context, site: &Site) -> Contact {
     let name = site.name_any();
     let unknown = |message: String| Contact {
@@ -134,6 +134,9 @@ async fn by_its_mail(context: &Context, site: &Site) -> Contact {
 }
 
 async fn introduction(context: &Context, site: &str) -> Result<Option<(String, String)>, String> {
+    if let Some(shown) = context.introductions.lock().await.get(site) {
+        return Ok(Some(shown.clone()));
+    }
     let vault = local_vault(context).await?;
     for stored in vault.embassies().await.map_err(|error| error.to_string())? {
         if stored.owner != site {

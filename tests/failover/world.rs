@@ -6,7 +6,7 @@
 
 use std::{
     cell::RefCell,
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     time::Duration,
 };
 
@@ -17,7 +17,9 @@ use data_embassy::{
         failover::{FailoverKind, PeerState},
         failover_record::{DataPoint, FailoverRecordSpec, Role, VolumeCondition, Volumes},
     },
-    plan::failover::{Action, Document, Order, Point, View, decide, document::DOCUMENT_VERSION, invariants},
+    plan::failover::{
+        Action, Document, Order, Peer, Point, View, decide, document::DOCUMENT_VERSION, invariants,
+    },
 };
 
 /// Epoch: number * 2 + rank of the site's name; 0 for none.
@@ -195,7 +197,7 @@ fn record(names: Names, view: &SmallView) -> FailoverRecordSpec {
     };
     FailoverRecordSpec {
         site: names.name(view.me).to_owned(),
-        peer: names.name(1 - view.me).to_owned(),
+        peers: BTreeMap::from([(names.name(1 - view.me).to_owned(), PEER_REVISION)]),
         revision: REVISION,
         role: r.role,
         epoch: names.real(r.epoch),
@@ -211,16 +213,19 @@ fn record(names: Names, view: &SmallView) -> FailoverRecordSpec {
         ancestry: vec![],
         activated: None,
         boot_ids: BTreeSet::new(),
-        peer_revision: PEER_REVISION,
+        sequence: 0,
         history: vec![],
     }
 }
 
-fn document(names: Names, letter: &Letter) -> Document {
+fn document(names: Names, me: usize, letter: &Letter) -> Document {
     Document {
         version: DOCUMENT_VERSION,
         revision: PEER_REVISION,
-        echo: if letter.echo { REVISION } else { REVISION - 1 },
+        echoes: BTreeMap::from([(
+            names.name(me).to_owned(),
+            if letter.echo { REVISION } else { REVISION - 1 },
+        )]),
         role: letter.role,
         epoch: names.real(letter.epoch),
         intent: names.optional(letter.intent),
@@ -230,6 +235,7 @@ fn document(names: Names, letter: &Letter) -> Document {
         human_fence: false,
         asks: letter.asks,
         writable_pods: letter.role == Role::Active,
+        sequence: 0,
         at: None,
     }
 }
@@ -251,12 +257,18 @@ pub fn real_view(names: Names, view: &SmallView) -> View {
         boot_ids: BTreeSet::new(),
         pods: view.pods,
         started: view.pods,
-        document: view.letter.as_ref().map(|letter| document(names, letter)),
-        drained: view.drained,
-        reach: view.reach,
-        peer_recent: view.reach,
-        own_point: point(names, view.own),
-        peer_point: point(names, view.peer),
+        peers: BTreeMap::from([(
+            names.name(1 - view.me).to_owned(),
+            Peer {
+                document: view.letter.as_ref().map(|letter| document(names, view.me, letter)),
+                drained: view.drained,
+                reach: view.reach,
+                recent: view.reach,
+                shares_vault: true,
+                point: point(names, view.peer),
+            },
+        )]),
+        own_point: point(names, view.own).filter(|_| view.reach),
         loss: None,
         orders: orders.collect(),
         fence_asked: false,
@@ -320,7 +332,7 @@ pub fn decided(names: Names, view: &SmallView) -> Do {
                 .unwrap_or_else(|broken| panic!("{broken}: {view:?}"));
             Do::Restore
         }
-        Action::Backup => Do::Backup,
+        Action::Backup(_) => Do::Backup,
     };
     DECIDED.with_borrow_mut(|known| known.insert(key, made));
     made

@@ -131,10 +131,13 @@ fn explain(arguments: &Arguments, embassy: &DataEmbassy, record: &FailoverRecord
         spec.epoch
     );
     if arguments.forced {
-        println!("A forced takeover: {} is not asked. It will:", spec.peer);
+        println!("A forced takeover: {} is not asked. It will:", spec.others());
         println!("  1. bring the volumes here to the newest recovery point, if they are not there already");
         println!("  2. start the register here; its own copies begin at once");
-        println!("  3. fence {} as soon as it can read its mail; what only it has is kept there", spec.peer);
+        println!(
+            "  3. fence {} as soon as it can read its mail; what only it has is kept there",
+            spec.others()
+        );
         match &status.last_recovery_point {
             Some(point) => println!(
                 "Lost or left behind: all that was written after recovery point {}/{}, which is {} old.",
@@ -144,7 +147,10 @@ fn explain(arguments: &Arguments, embassy: &DataEmbassy, record: &FailoverRecord
             ),
             None => println!("There is NO recovery point: nothing can be taken over."),
         }
-        println!("You attest that {} does not run and stays off until it can reach the vault.", spec.peer);
+        println!(
+            "You attest that {} does not run and stays off until it can reach the vault.",
+            spec.others()
+        );
     } else {
         println!("A planned switch loses nothing. It will:");
         println!("  1. stop the register where it runs, and copy it to the last byte");

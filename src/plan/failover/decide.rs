@@ -1,5 +1,7 @@
 //! The decision table. The first row that matches wins; each `Write` is one compare-and-swap, done before the act.
 
+use std::collections::BTreeMap;
+
 use super::{
     document::Document,
     lineage,
@@ -21,7 +23,7 @@ pub enum Action {
     Wait(&'static str),
     /// Write this record with the next revision; then look again.
     Write(Box<FailoverRecordSpec>, &'static str),
-    /// Write this record, which is no news to the peer; then look again.
+    /// Write this record, which is no news to the others; then look again.
     Note(Box<FailoverRecordSpec>),
     /// Let nothing run here, until no Pod with a protected volume is left.
     Fence,
@@ -34,8 +36,8 @@ pub enum Action {
         /// Whether what the volumes hold is given up, by approval.
         discard: bool,
     },
-    /// Make a point of the volumes, which nobody writes.
-    Backup,
+    /// Make a point of the volumes, which nobody writes, in the vault on the way to that site.
+    Backup(String),
 }
 
 /// The next action of this site.
@@ -54,13 +56,16 @@ pub fn decide(view: &View) -> Action {
 fn write(view: &View, why: &'static str, change: impl FnOnce(&mut FailoverRecordSpec)) -> Action {
     let mut record = view.record.clone();
     change(&mut record);
+    if record.epoch != view.record.epoch {
+        record.sequence = 0;
+    }
     Action::Write(Box::new(record), why)
 }
 
 /// Row 1.
 fn cold_start(view: &View) -> Option<Action> {
     view.cold_start.then(|| {
-        write(view, "every node was started anew: fenced until the peer confirms", |record| {
+        write(view, "every node was started anew: fenced until the other sites confirm", |record| {
             record.boot_ids.clone_from(&view.boot_ids);
             record.cold_fence = true;
         })
@@ -77,54 +82,74 @@ fn human_fence(view: &View) -> Option<Action> {
     })
 }
 
-/// What changes nothing for the peer: nodes that came and went, and how far its mail was read.
+/// What changes nothing for the others: nodes that came and went, how far their mail was read. Only a site that joins or
+/// leaves is news.
 fn housekeeping(view: &View) -> Option<Action> {
-    let read = view.document.as_ref().map_or(0, |document| document.revision).max(view.record.peer_revision);
-    if view.record.boot_ids == view.boot_ids && view.record.peer_revision == read {
-        return None;
-    }
     let mut record = view.record.clone();
     record.boot_ids.clone_from(&view.boot_ids);
-    record.peer_revision = read;
-    Some(Action::Note(Box::new(record)))
+    record.peers = peers(view);
+    if record == view.record {
+        return None;
+    }
+    if record.peers.keys().eq(view.record.peers.keys()) {
+        return Some(Action::Note(Box::new(record)));
+    }
+    Some(Action::Write(Box::new(record), "the sites of the DataEmbassy changed"))
 }
 
-/// Rows 2a to 2c: the peer entered a higher epoch of its own.
+/// The other sites and how far each was read. One that left is kept while its epoch is in force here.
+fn peers(view: &View) -> BTreeMap<String, i64> {
+    let record = &view.record;
+    let in_force = |site: &String| {
+        let epochs = [Some(&record.epoch), record.intent.as_ref(), record.abort.as_ref()];
+        epochs.into_iter().flatten().any(|epoch| epoch.site == *site)
+    };
+    let known = record.peers.keys().filter(|site| view.peers.contains_key(*site) || in_force(site));
+    let sites = known.chain(view.peers.keys());
+    sites
+        .map(|site| {
+            let read = view.document(site).map_or(0, |document| document.revision);
+            (site.clone(), read.max(record.peers.get(site).copied().unwrap_or(0)))
+        })
+        .collect()
+}
+
+/// Rows 2a to 2c: another site entered a higher epoch of its own.
 fn yield_to_peer(view: &View) -> Option<Action> {
     let record = &view.record;
-    let document = view.document.as_ref()?;
     let seen = match (record.role, &record.intent) {
         (Role::Fenced, Some(intent)) => intent,
         _ => &record.epoch,
     };
-    if !view.theirs(&document.epoch) || document.epoch <= *seen {
-        return None;
-    }
-    let higher = document.epoch.clone();
+    let own = view.documents().filter(|(author, document)| document.epoch.site == *author);
+    let higher = own.map(|(_, document)| &document.epoch).max().filter(|epoch| *epoch > seen)?.clone();
     Some(match record.role {
         Role::Active | Role::Promoting | Role::Demoting | Role::Demoted => {
-            write(view, "the peer rules in a higher epoch: fencing", |record| {
+            write(view, "another site rules in a higher epoch: fencing", |record| {
                 record.role = Role::Fenced;
                 record.intent = Some(higher);
                 record.abort = None;
                 record.handover = None;
             })
         }
-        Role::Fenced => write(view, "the peer rules in a still higher epoch", |record| {
+        Role::Fenced => write(view, "another site rules in a still higher epoch", |record| {
             record.intent = Some(higher);
         }),
-        Role::Standby | Role::Diverged => write(view, "learned the peer's epoch", |record| {
+        Role::Standby | Role::Diverged => write(view, "learned the epoch of the active site", |record| {
             record.epoch = higher;
         }),
     })
 }
 
-/// Whether the peer has read this very revision, and neither rules nor is above this site.
+/// Whether every other site has read this very revision, and none rules or is above this site. All of them: any one may have
+/// been told to take over meanwhile.
 fn confirmed(view: &View) -> bool {
     let record = &view.record;
-    view.document.as_ref().is_some_and(|document| {
-        document.echo == record.revision
-            && (!record.role.owns() || (document.epoch <= *record.top() && !document.rules()))
+    record.peers.keys().all(|site| {
+        view.document(site).is_some_and(|document| {
+            document.echo(&record.site) == record.revision
+                && (!record.role.owns() || (document.epoch <= *record.top() && !document.rules()))
+        })
     })
 }
 
@@ -135,12 +160,12 @@ fn confirmation(view: &View) -> Option<Action> {
         return None;
     }
     if record.cold_fence {
-        return Some(write(view, "the peer confirmed this record after the cold start", |record| {
+        return Some(write(view, "the other sites confirmed this record after the cold start", |record| {
             record.cold_fence = false;
         }));
     }
     record.lifting.then(|| {
-        write(view, "the peer confirmed the request to lift the fence", |record| {
+        write(view, "the other sites confirmed the request to lift the fence", |record| {
             record.human_fence = false;
             record.lifting = false;
         })
@@ -151,9 +176,13 @@ fn confirmation(view: &View) -> Option<Action> {
 fn lift(view: &View) -> Option<Action> {
     let record = &view.record;
     (view.lift_asked && record.human_fence && !record.lifting).then(|| {
-        write(view, "a person asked to lift the fence: waiting for the peer's confirmation", |record| {
-            record.lifting = true;
-        })
+        write(
+            view,
+            "a person asked to lift the fence: waiting for the confirmation of the other sites",
+            |record| {
+                record.lifting = true;
+            },
+        )
     })
 }
 
@@ -168,7 +197,7 @@ fn obey(view: &View, step: Step, epoch: &Epoch) -> Action {
     let epoch = epoch.clone();
     match step {
         Step::Fence => Action::Fence,
-        Step::KeepBytes => Action::Backup,
+        Step::KeepBytes(towards) => Action::Backup(towards),
         Step::RestoreNewest => restore(view, view.record.reclone),
         Step::Promote => write(view, "a forced order gives this site the role", |record| {
             *record = FailoverRecordSpec {
@@ -185,7 +214,7 @@ fn obey(view: &View, step: Step, epoch: &Epoch) -> Action {
                 ..record.clone()
             };
         }),
-        Step::Demote => write(view, "a planned order gives the role to the peer", |record| {
+        Step::Demote => write(view, "a planned order gives the role away", |record| {
             record.role = Role::Demoting;
             record.intent = Some(epoch);
         }),
@@ -196,7 +225,7 @@ fn obey(view: &View, step: Step, epoch: &Epoch) -> Action {
                 record.intent = None;
             })
         }
-        Step::AskBack => write(view, "asking the peer to give the role back", |record| {
+        Step::AskBack => write(view, "asking the role back", |record| {
             record.abort = Some(epoch);
         }),
     }
@@ -248,18 +277,21 @@ fn demoting(view: &View) -> Action {
                 record.handover = Some(point);
             })
         }
-        None if view.reach => Action::Backup,
-        None => Action::Wait("the vault, for the final recovery point"),
+        None => match &view.record.intent {
+            Some(intent) if view.reaches(&intent.site) => Action::Backup(intent.site.clone()),
+            _ => Action::Wait("the vault, for the final recovery point"),
+        },
     }
 }
 
 /// Row 5e.
 fn demoted(view: &View) -> Action {
     let record = &view.record;
-    match (&view.document, &record.abort) {
+    let target = record.intent.as_ref().and_then(|intent| view.document(&intent.site));
+    match (target, &record.abort) {
         (Some(document), Some(abort)) if document.epoch == *abort => {
             let epoch = abort.clone();
-            write(view, "the peer let the switch pass: active again", |record| {
+            write(view, "the other site let the switch pass: active again", |record| {
                 record.role = Role::Active;
                 record.epoch = epoch;
                 record.intent = None;
@@ -267,43 +299,47 @@ fn demoted(view: &View) -> Action {
                 record.handover = None;
             })
         }
-        (_, Some(_)) => Action::Wait("the peer, to let the switch pass"),
-        _ => Action::Wait("the peer, to take over"),
+        (_, Some(_)) => Action::Wait("the other site, to let the switch pass"),
+        _ => Action::Wait("the other site, to take over"),
     }
 }
 
-/// Row 6, after the fence: keep what is here, then compare it with what the peer built on.
+/// Row 6, after the fence: keep what is here, then compare it with what the active site built on.
 fn fenced(view: &View) -> Action {
     let record = &view.record;
-    let Some(intent) = &record.intent else { return Action::Wait("the peer's epoch") };
-    if !view.reach {
+    let Some(intent) = &record.intent else { return Action::Wait("the epoch of the active site") };
+    if !view.reaches(&intent.site) {
         return Action::Wait("the vault, to keep the bytes of this site");
     }
     let Some(at) = volumes::clean_at(&record.volumes) else {
         return match record.volumes.condition {
             // Nothing of this site's own is in them.
             VolumeCondition::Empty | VolumeCondition::Restoring => enter_as_standby(view, intent),
-            _ => Action::Backup,
+            _ => Action::Backup(intent.site.clone()),
         };
     };
-    let Some(point) = view.peer_point.as_ref().filter(|point| point.data.point.epoch == *intent) else {
-        return Action::Wait("the first recovery point of the peer's epoch");
+    let Some(point) = view.point_of(intent) else {
+        return Action::Wait("the first recovery point of the active site's epoch");
     };
     if lineage::is_prefix(at, point) {
         return enter_as_standby(view, intent);
     }
     let (epoch, own) = (intent.clone(), record.epoch.clone());
-    write(view, "this site holds bytes that the peer does not have: kept until a person decides", |record| {
-        record.role = Role::Diverged;
-        record.epoch = epoch;
-        record.intent = None;
-        record.diverged = Some(own);
-    })
+    write(
+        view,
+        "this site holds bytes that the active site does not have: kept until a person decides",
+        |record| {
+            record.role = Role::Diverged;
+            record.epoch = epoch;
+            record.intent = None;
+            record.diverged = Some(own);
+        },
+    )
 }
 
 fn enter_as_standby(view: &View, epoch: &Epoch) -> Action {
     let epoch = epoch.clone();
-    write(view, "everything written here is in the peer's copy: standby", |record| {
+    write(view, "everything written here is in the active site's copy: standby", |record| {
         record.role = Role::Standby;
         record.epoch = epoch;
         record.intent = None;
@@ -313,13 +349,14 @@ fn enter_as_standby(view: &View, epoch: &Epoch) -> Action {
 /// Rows 7a to 7d.
 fn standby(view: &View) -> Action {
     let record = &view.record;
-    if let Some(action) = view.document.as_ref().and_then(|document| handed_over(view, document)) {
+    if let Some(action) = view.documents().find_map(|(author, document)| handed_over(view, author, document))
+    {
         return action;
     }
-    if !view.reach {
+    if !view.peers.values().any(|peer| peer.reach) {
         return Action::Wait("the vault");
     }
-    let Some(newest) = &view.peer_point else { return Action::Wait("the first recovery point") };
+    let Some(newest) = view.newest_point() else { return Action::Wait("the first recovery point") };
     if record.reclone {
         return reclone(view, newest);
     }
@@ -335,7 +372,7 @@ fn standby(view: &View) -> Action {
         let own = at.point.epoch.clone();
         return write(
             view,
-            "this site holds bytes that the peer does not have: kept until a person decides",
+            "this site holds bytes that the active site does not have: kept until a person decides",
             |record| {
                 record.role = Role::Diverged;
                 record.diverged = Some(own);
@@ -345,30 +382,34 @@ fn standby(view: &View) -> Action {
     Action::Nothing
 }
 
-/// Rows 7a and 7b: the peer gives the role away, or asks it back.
-fn handed_over(view: &View, document: &Document) -> Option<Action> {
+/// Rows 7a and 8a: the site that gave the role to this one asks it back.
+fn asked_back(view: &View, author: &str, document: &Document) -> Option<Action> {
+    let to_here = document.role == Role::Demoted && document.intent.as_ref().is_some_and(|i| view.mine(i));
+    let abort = document.abort.as_ref().filter(|abort| to_here && abort.site == author)?;
+    (*abort > view.record.epoch).then(|| {
+        write(view, "letting the switch pass: the role was asked back", |record| {
+            record.epoch = abort.clone();
+        })
+    })
+}
+
+/// Rows 7a and 7b: another site gives the role to this one, or asks it back.
+fn handed_over(view: &View, author: &str, document: &Document) -> Option<Action> {
     let record = &view.record;
-    if document.role != Role::Demoted {
-        return None;
+    if let Some(action) = asked_back(view, author, document) {
+        return Some(action);
     }
-    if let Some(abort) = document.abort.as_ref().filter(|abort| view.theirs(abort) && **abort > record.epoch)
-    {
-        let epoch = abort.clone();
-        return Some(write(view, "letting the switch pass: the peer asked the role back", |record| {
-            record.epoch = epoch;
-        }));
-    }
-    let intent = document.intent.as_ref().filter(|intent| view.mine(intent))?;
+    let intent = document.intent.as_ref().filter(|i| document.role == Role::Demoted && view.mine(i))?;
     let point = document.handover.as_ref()?;
     let takes = document.abort.is_none()
         && document.epoch >= record.epoch
         && !record.held()
-        && view.drained
+        && view.peers.get(author).is_some_and(|peer| peer.drained)
         && !record.reclone
         && volumes::clean_at(&record.volumes).is_some_and(|at| lineage::same_bytes(at, point));
     takes.then(|| {
         let epoch = intent.max(&record.epoch).clone();
-        write(view, "the peer handed the role over with its last byte", |record| {
+        write(view, "the role was handed over with the last byte", |record| {
             record.role = Role::Promoting;
             record.epoch = epoch;
         })
@@ -384,42 +425,34 @@ fn reclone(view: &View, newest: &Point) -> Action {
     if newest.data.point.epoch >= record.epoch {
         return restore(view, true);
     }
-    Action::Wait("a recovery point of the peer's epoch")
+    Action::Wait("a recovery point of the active site's epoch")
 }
 
 fn restore(view: &View, discard: bool) -> Action {
-    match &view.peer_point {
-        Some(point) if view.reach => Action::Restore { point: Box::new(point.clone()), discard },
-        _ => Action::Wait("a recovery point in reach"),
+    match view.newest_point() {
+        Some(point) => Action::Restore { point: Box::new(point.clone()), discard },
+        None => Action::Wait("a recovery point in reach"),
     }
 }
 
 /// Rows 8a and 8b.
 fn diverged(view: &View) -> Action {
     let record = &view.record;
-    let passes =
-        view.document.as_ref().filter(|document| document.role == Role::Demoted).and_then(|document| {
-            document.abort.as_ref().filter(|abort| view.theirs(abort) && **abort > record.epoch)
-        });
-    if let Some(abort) = passes {
-        let epoch = abort.clone();
-        return write(view, "letting the switch pass: the peer asked the role back", |record| {
-            record.epoch = epoch;
-        });
+    if let Some(action) = view.documents().find_map(|(author, document)| asked_back(view, author, document)) {
+        return action;
     }
     let approved = view.approved.as_ref().is_some_and(|approved| {
         record.diverged.as_ref().is_some_and(|own| own.number == approved.number && own.site == approved.site)
     });
-    let newest = view.peer_point.as_ref().filter(|point| point.data.point.epoch == record.epoch);
-    match (approved, newest) {
+    match (approved, view.point_of(&record.epoch)) {
         (false, _) => Action::Wait("a person, to approve discarding what only this site holds"),
-        (true, Some(_)) if view.reach => {
+        (true, Some(_)) => {
             write(view, "a person gave up what only this site holds: copying anew", |record| {
                 record.role = Role::Standby;
                 record.diverged = None;
                 record.reclone = true;
             })
         }
-        (true, _) => Action::Wait("a recovery point of the peer's epoch in reach"),
+        (true, None) => Action::Wait("a recovery point of the active site's epoch in reach"),
     }
 }

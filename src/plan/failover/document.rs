@@ -1,5 +1,7 @@
 //! What a site says of itself in signed mail: a snapshot of its record. Only the newest one that was read counts.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
@@ -18,8 +20,8 @@ pub struct Document {
     pub version: i64,
     /// Revision of the author's record.
     pub revision: i64,
-    /// Newest revision of the reader's record that the author had read; 0 for none.
-    pub echo: i64,
+    /// Every other site, with the newest revision of its record that the author had read; 0 for none.
+    pub echoes: BTreeMap<String, i64>,
     /// Role of the author.
     pub role: Role,
     /// Epoch of the author.
@@ -37,16 +39,24 @@ pub struct Document {
     pub held: bool,
     /// Whether a person fenced the author and has not asked to lift that.
     pub human_fence: bool,
-    /// Whether the author waits for an echo of its revision.
+    /// Whether the author waits until every other site echoes its revision.
     pub asks: bool,
     /// Whether a Pod with a protected volume exists there.
     pub writable_pods: bool,
+    /// The highest sequence of a recovery point that the author has begun in its epoch.
+    pub sequence: i64,
     /// The point that its volumes equal, if they equal one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<DataPoint>,
 }
 
 impl Document {
+    /// The revision of `site` that the author had read.
+    #[must_use]
+    pub fn echo(&self, site: &str) -> i64 {
+        self.echoes.get(site).copied().unwrap_or(0)
+    }
+
     /// Whether its author may be writing: by its role, or by a Pod that is left whatever the record says.
     #[must_use]
     pub const fn rules(&self) -> bool {
@@ -54,7 +64,7 @@ impl Document {
     }
 }
 
-/// What this site's record says to the peer.
+/// What this site's record says to the others.
 #[must_use]
 pub fn document(record: &FailoverRecordSpec, writable_pods: bool) -> Document {
     let demoted = record.role == Role::Demoted;
@@ -62,7 +72,7 @@ pub fn document(record: &FailoverRecordSpec, writable_pods: bool) -> Document {
     Document {
         version: DOCUMENT_VERSION,
         revision: record.revision,
-        echo: record.peer_revision,
+        echoes: record.peers.clone(),
         role: record.role,
         epoch: record.epoch.clone(),
         intent: only_demoted(&record.intent),
@@ -72,15 +82,17 @@ pub fn document(record: &FailoverRecordSpec, writable_pods: bool) -> Document {
         human_fence: record.human_fence && !record.lifting,
         asks: record.cold_fence || record.lifting,
         writable_pods,
+        sequence: record.sequence,
         at: super::volumes::clean_at(&record.volumes).cloned(),
     }
 }
 
-/// Whether `next` must be sent although the report interval has not passed: something changed, beside the echo, or the
-/// peer waits for that echo.
+/// Whether `next` must be sent although the report interval has not passed: something changed, beside echoes and numbers of copies, or one
+/// of `asking`, the sites that wait for an echo, gets a new one.
 #[must_use]
-pub fn is_due(last: Option<&Document>, next: &Document, peer_asks: bool) -> bool {
+pub fn is_due(last: Option<&Document>, next: &Document, asking: &[&str]) -> bool {
     let Some(last) = last else { return true };
-    let same_but_echo = Document { echo: next.echo, ..last.clone() } == *next;
-    !same_but_echo || (peer_asks && last.echo != next.echo)
+    let (echoes, sequence) = (next.echoes.clone(), next.sequence);
+    let same_but_echoes = Document { echoes, sequence, ..last.clone() } == *next;
+    !same_but_echoes || asking.iter().any(|site| last.echo(site) != next.echo(site))
 }

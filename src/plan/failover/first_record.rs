@@ -1,6 +1,6 @@
 //! The first record of a site, and what becomes of one that is older than the site's own mail.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::document::Document;
 use crate::api::{
@@ -13,16 +13,14 @@ use crate::api::{
 pub struct Before<'a> {
     /// This site.
     pub site: &'a str,
-    /// The other one.
-    pub peer: &'a str,
+    /// Every other one, with its last document.
+    pub peers: BTreeMap<&'a str, Option<&'a Document>>,
     /// The home of the register.
     pub home: &'a str,
     /// Boot ids of the nodes here.
     pub boot_ids: &'a BTreeSet<String>,
-    /// This site's own last document in the vault; the outer `None` means that the vault was not read.
+    /// This site's own last document in any vault; the outer `None` means that not every vault was read.
     pub own_document: Option<Option<&'a Document>>,
-    /// The peer's last document.
-    pub peer_document: Option<&'a Document>,
     /// Whether protected volumes exist here.
     pub volumes_exist: bool,
 }
@@ -42,14 +40,14 @@ pub enum Beginning {
 #[must_use]
 pub fn begin(before: &Before) -> Beginning {
     match before.own_document {
-        None => Beginning::Join("the vault, which may hold a history of this site"),
+        None => Beginning::Join("every vault, since any may hold a history of this site"),
         Some(Some(own)) => after_loss(before, own),
         Some(None) if before.site == before.home => {
             let volumes = Volumes { condition: VolumeCondition::Live, at: None };
             let record = record(before, Role::Active, Epoch::new(1, before.home), volumes);
             Beginning::Record(Box::new(record), "first enabling at home")
         }
-        Some(None) => match before.peer_document {
+        Some(None) => match before.peers.get(before.home).copied().flatten() {
             None => Beginning::Join("the first report of home"),
             Some(peer) => {
                 let record = record(before, Role::Standby, peer.epoch.clone(), Volumes::default());
@@ -59,13 +57,14 @@ pub fn begin(before: &Before) -> Beginning {
     }
 }
 
-/// The record was lost and the mail was not: the site claims nothing that the peer does not confirm.
+/// The record was lost and the mail was not: the site claims nothing that the others do not confirm.
 fn after_loss(before: &Before, own: &Document) -> Beginning {
-    let epoch = before.peer_document.map_or(&own.epoch, |peer| Ord::max(&peer.epoch, &own.epoch)).clone();
+    let peers = before.peers.values().flatten().map(|peer| &peer.epoch);
+    let epoch = peers.fold(&own.epoch, Ord::max).clone();
     let (role, epoch, volumes) = match (before.volumes_exist, own.role) {
         (true, Role::Fenced | Role::Diverged) => {
             return Beginning::AskPerson(
-                "the record of this site is gone and its volumes hold bytes that the other site may not have: copy \
+                "the record of this site is gone and its volumes hold bytes that the other sites may not have: copy \
                  them away and delete the PersistentVolumeClaims, then this site joins as a standby",
             );
         }
@@ -76,17 +75,18 @@ fn after_loss(before: &Before, own: &Document) -> Beginning {
     };
     let mut record = record(before, role, epoch, volumes);
     record.revision = own.revision.saturating_add(1);
+    record.sequence = own.sequence;
     record.cold_fence = true;
     Beginning::Record(
         Box::new(record),
-        "the record was lost: held until the peer confirms what the vault says",
+        "the record was lost: held until the other sites confirm what the vault says",
     )
 }
 
 fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> FailoverRecordSpec {
     FailoverRecordSpec {
         site: before.site.to_owned(),
-        peer: before.peer.to_owned(),
+        peers: before.peers.keys().map(|site| ((*site).to_owned(), 0)).collect(),
         revision: 1,
         role,
         epoch,
@@ -102,7 +102,7 @@ fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> Failov
         ancestry: vec![],
         activated: None,
         boot_ids: before.boot_ids.clone(),
-        peer_revision: 0,
+        sequence: 0,
         history: vec![],
     }
 }
@@ -117,7 +117,10 @@ pub fn adopt(record: &FailoverRecordSpec, own: &Document) -> Option<FailoverReco
     adopted.revision = own.revision.saturating_add(1);
     adopted.epoch = Ord::max(&own.epoch, &record.epoch).clone();
     adopted.cold_fence = true;
-    adopted.peer_revision = record.peer_revision.max(own.echo);
+    for (site, read) in &mut adopted.peers {
+        *read = own.echo(site).max(*read);
+    }
+    adopted.sequence = own.sequence.max(record.sequence);
     let live = Volumes { condition: VolumeCondition::Live, at: record.volumes.at.clone() };
     if own.role.owns() && own.epoch.site == record.site {
         adopted.role = if own.role == Role::Demoted { Role::Demoted } else { Role::Active };
@@ -142,11 +145,10 @@ pub(crate) fn first_day(home: &str, embassy: &str) -> FailoverRecordSpec {
     let boot_ids = BTreeSet::new();
     let before = Before {
         site: home,
-        peer: embassy,
+        peers: BTreeMap::from([(embassy, None)]),
         home,
         boot_ids: &boot_ids,
         own_document: Some(None),
-        peer_document: None,
         volumes_exist: true,
     };
     match begin(&before) {
@@ -163,11 +165,10 @@ mod tests {
     fn before<'a>(site: &'a str, peer: &'a str, boots: &'a BTreeSet<String>) -> Before<'a> {
         Before {
             site,
-            peer,
+            peers: BTreeMap::from([(peer, None)]),
             home: "tallinn",
             boot_ids: boots,
             own_document: Some(None),
-            peer_document: None,
             volumes_exist: true,
         }
     }
@@ -194,7 +195,7 @@ mod tests {
         let alone = before("luxembourg", "tallinn", &boots);
         assert!(matches!(begin(&alone), Beginning::Join(_)));
         let home = document(&made(begin(&before("tallinn", "luxembourg", &boots))), true);
-        let record = made(begin(&Before { peer_document: Some(&home), ..alone }));
+        let record = made(begin(&Before { peers: BTreeMap::from([("tallinn", Some(&home))]), ..alone }));
         assert_eq!((record.role, record.volumes.condition), (Role::Standby, VolumeCondition::Empty));
     }
 

@@ -17,15 +17,15 @@ pub enum Refusal {
         /// The number to take.
         next: i64,
     },
-    /// Neither site of the `DataEmbassy`.
-    #[error("spec.to names {to}, which is neither {me} nor {peer}: name one of the two")]
+    /// No site of the `DataEmbassy`.
+    #[error("spec.to names {to}, which is none of {me} and {others}: name one of these")]
     UnknownSite {
         /// What it names.
         to: String,
         /// This site.
         me: String,
-        /// The other one.
-        peer: String,
+        /// The other ones.
+        others: String,
     },
     /// A forced order at the site that it does not name.
     #[error(
@@ -92,6 +92,14 @@ pub enum Refusal {
         /// The other site.
         peer: String,
     },
+    /// Two embassies: neither reads the other's recovery points.
+    #[error(
+        "this site and {to} share no vault, so nothing can be handed over between them: move the role home first, and from there to {to}"
+    )]
+    NoCommonVault {
+        /// The other embassy.
+        to: String,
+    },
     /// The other site is not ready to take over.
     #[error(
         "{peer} is {role}{held}, not a free Standby: see its own status; the order goes on when it is ready"
@@ -135,6 +143,7 @@ impl Refusal {
             Self::MailUnread => "MailUnread",
             Self::Incomplete => "Incomplete",
             Self::PeerSilent { .. } => "PeerSilent",
+            Self::NoCommonVault { .. } => "NoCommonVault",
             Self::TargetNotReady { .. } => "TargetNotReady",
             Self::Held => "Held",
             Self::FenceStands => "FenceStands",

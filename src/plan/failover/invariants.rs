@@ -24,9 +24,7 @@ pub fn check_write(old: &FailoverRecordSpec, new: &FailoverRecordSpec) -> Result
     ensure(!new.role.rules() || new.epoch.site == new.site, || {
         format!("I4: {} would rule in {}, which is not its own", new.site, new.epoch)
     })?;
-    ensure((new.site == old.site) && (new.peer == old.peer), || {
-        "the record would change its site".to_owned()
-    })?;
+    ensure(new.site == old.site, || "the record would change its site".to_owned())?;
     let gives_up = new.reclone && !old.reclone;
     ensure(!gives_up || old.role == Role::Diverged, || {
         "I8: bytes would be given up that no approval names".to_owned()

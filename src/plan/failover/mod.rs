@@ -16,4 +16,4 @@ pub mod volumes;
 
 pub use decide::{Action, decide};
 pub use document::Document;
-pub use view::{Order, Point, View};
+pub use view::{Order, Peer, Point, View};

@@ -12,12 +12,12 @@ use crate::api::{
 };
 
 /// What an order asks of this site next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
     /// 4a: nothing may run while the bytes here are made a point.
     Fence,
-    /// 4a: keep the bytes here as a point, so that they can be compared with the newer one.
-    KeepBytes,
+    /// 4a: keep the bytes here as a point, in the vault on the way to that site, so that they can be compared with a newer one.
+    KeepBytes(String),
     /// 4a: restore the newest point first.
     RestoreNewest,
     /// 4a: take the role in the order's epoch.
@@ -34,9 +34,9 @@ pub enum Step {
 pub fn judge(view: &View, order: &Order) -> Result<Step, Refusal> {
     let record = &view.record;
     let mine = view.mine(&order.epoch);
-    if !mine && !view.theirs(&order.epoch) {
-        let (me, peer) = (record.site.clone(), record.peer.clone());
-        return Err(Refusal::UnknownSite { to: order.epoch.site.clone(), me, peer });
+    if !mine && !view.peers.contains_key(&order.epoch.site) {
+        let (me, others) = (record.site.clone(), record.others());
+        return Err(Refusal::UnknownSite { to: order.epoch.site.clone(), me, others });
     }
     if order.epoch <= *record.top() {
         let top = record.top().clone();
@@ -52,7 +52,7 @@ pub fn judge(view: &View, order: &Order) -> Result<Step, Refusal> {
             Err(Refusal::WrongSite { to: order.epoch.site.clone(), me: record.site.clone() })
         }
         (FailoverKind::Forced, true) => forced(view, order),
-        (FailoverKind::Planned, false) => planned_away(view),
+        (FailoverKind::Planned, false) => planned_away(view, &order.epoch.site),
         (FailoverKind::Planned, true) => planned_back(view),
     }
 }
@@ -69,11 +69,13 @@ fn forced(view: &View, order: &Order) -> Result<Step, Refusal> {
     if view.fence_asked {
         return Err(Refusal::FenceStands);
     }
-    let peer_is_fenced = view.document.as_ref().is_some_and(|d| d.human_fence && !d.writable_pods);
-    if order.attestation == Some(PeerState::Fenced) && !peer_is_fenced {
-        return Err(Refusal::AttestationContradicted { peer: record.peer.clone() });
+    if order.attestation == Some(PeerState::Fenced) {
+        let fenced = |site: &String| view.document(site).is_some_and(|d| d.human_fence && !d.writable_pods);
+        if let Some(peer) = record.peers.keys().find(|site| !fenced(site)) {
+            return Err(Refusal::AttestationContradicted { peer: peer.clone() });
+        }
     }
-    if view.reach && !view.drained {
+    if view.peers.values().any(|peer| peer.reach && !peer.drained) {
         return Err(Refusal::MailUnread);
     }
     match record.role {
@@ -97,13 +99,13 @@ fn from_newest(view: &View, order: &Order) -> Result<Step, Refusal> {
     }
     let volumes = &view.record.volumes;
     if volumes.condition == VolumeCondition::Live {
-        return Ok(match (view.pods, view.reach) {
+        return Ok(match (view.pods, keeps_bytes(view)) {
             (true, _) => Step::Fence,
-            (false, true) => Step::KeepBytes,
-            (false, false) => Step::Promote,
+            (false, Some(towards)) => Step::KeepBytes(towards),
+            (false, None) => Step::Promote,
         });
     }
-    let newest = view.peer_point.as_ref().filter(|_| view.reach);
+    let newest = view.newest_point();
     let whole = super::volumes::clean_at(volumes)
         .filter(|at| !view.record.reclone || newest.is_some_and(|newest| newest.data == **at));
     match (whole, newest) {
@@ -114,6 +116,13 @@ fn from_newest(view: &View, order: &Order) -> Result<Step, Refusal> {
     }
 }
 
+/// The site on whose way the bytes here are kept: the one that this site yields to, or any in reach.
+fn keeps_bytes(view: &View) -> Option<String> {
+    let yields_to = view.record.intent.as_ref().map(|intent| &intent.site);
+    let in_reach = yields_to.into_iter().chain(view.peers.keys()).find(|site| view.reaches(site));
+    in_reach.cloned()
+}
+
 /// Whether the point holds all that the bytes hold, and more. By (epoch, sequence), never by time.
 fn is_newer(point: &Point, bytes: &DataPoint) -> bool {
     point.data.point.epoch >= bytes.point.epoch
@@ -121,17 +130,21 @@ fn is_newer(point: &Point, bytes: &DataPoint) -> bool {
         && !lineage::same_bytes(bytes, &point.data)
 }
 
-fn planned_away(view: &View) -> Result<Step, Refusal> {
+fn planned_away(view: &View, to: &str) -> Result<Step, Refusal> {
     let record = &view.record;
-    let peer = record.peer.clone();
+    let peer = to.to_owned();
     if record.role != Role::Active {
         return Err(Refusal::NotActive { role: record.role.as_str() });
     }
     if record.held() {
         return Err(Refusal::Held);
     }
-    match &view.document {
-        Some(document) if view.peer_recent && view.reach => {
+    let Some(target) = view.peers.get(to) else { return Err(Refusal::PeerSilent { peer }) };
+    if !target.shares_vault {
+        return Err(Refusal::NoCommonVault { to: peer });
+    }
+    match &target.document {
+        Some(document) if target.recent && target.reach => {
             if document.role == Role::Standby && !document.held {
                 Ok(Step::Demote)
             } else {
@@ -154,12 +167,13 @@ fn planned_back(view: &View) -> Result<Step, Refusal> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
     use crate::api::epoch::Epoch;
     use crate::api::failover_record::FailoverRecordSpec;
     use crate::api::failover_record::Volumes;
+    use crate::plan::failover::Peer;
     use crate::plan::failover::document::document;
     use crate::plan::failover::first_record::first_day;
 
@@ -183,17 +197,21 @@ mod tests {
         let standby = record("luxembourg", "tallinn", Role::Standby);
         let (own, other) = if site == "tallinn" { (active, standby) } else { (standby, active) };
         let home = site == "tallinn";
+        let peer = Peer {
+            document: Some(document(&other, !home)),
+            reach: true,
+            drained: true,
+            recent: true,
+            shares_vault: true,
+            point: None,
+        };
         View {
             cold_start: false,
             boot_ids: own.boot_ids.clone(),
             pods: home,
             started: home,
-            document: Some(document(&other, !home)),
-            drained: true,
-            reach: true,
-            peer_recent: true,
+            peers: BTreeMap::from([(other.site.clone(), peer)]),
             own_point: None,
-            peer_point: None,
             loss: Some(Duration::from_secs(30)),
             orders: vec![],
             fence_asked: false,
@@ -202,6 +220,10 @@ mod tests {
             suspended: false,
             record: own,
         }
+    }
+
+    fn peer(view: &mut View) -> &mut Peer {
+        view.peers.values_mut().next().unwrap()
     }
 
     fn order(view: &View, kind: FailoverKind, epoch: &str) -> Order {
@@ -231,9 +253,9 @@ mod tests {
     #[test]
     fn a_newer_point_is_restored_first() {
         let mut view = view("luxembourg");
-        view.peer_point = Some(Point { data: data("1/tallinn/5"), ancestry: vec![] });
+        peer(&mut view).point = Some(Point { data: data("1/tallinn/5"), ancestry: vec![] });
         assert_eq!(forced(&view), Ok(Step::RestoreNewest));
-        view.reach = false;
+        peer(&mut view).reach = false;
         assert_eq!(forced(&view), Ok(Step::Promote), "without the vault, what is here is the newest");
     }
 
@@ -243,7 +265,7 @@ mod tests {
             let mut view = view("luxembourg");
             view.record.volumes.condition = condition;
             assert_eq!(forced(&view), Err("Incomplete"));
-            view.peer_point = Some(Point { data: data("1/tallinn/4"), ancestry: vec![] });
+            peer(&mut view).point = Some(Point { data: data("1/tallinn/4"), ancestry: vec![] });
             assert_eq!(forced(&view), Ok(Step::RestoreNewest));
         }
     }
@@ -253,7 +275,7 @@ mod tests {
         let mut view = view("luxembourg");
         view.record.role = Role::Fenced;
         view.record.volumes.condition = VolumeCondition::Live;
-        assert_eq!(forced(&view), Ok(Step::KeepBytes));
+        assert_eq!(forced(&view), Ok(Step::KeepBytes("tallinn".to_owned())));
         view.pods = true;
         assert_eq!(forced(&view), Ok(Step::Fence));
     }
@@ -267,7 +289,7 @@ mod tests {
         };
         assert_eq!(changed(|v| v.suspended = true), Err("Suspended"));
         assert_eq!(changed(|v| v.fence_asked = true), Err("FenceStands"));
-        assert_eq!(changed(|v| v.drained = false), Err("MailUnread"));
+        assert_eq!(changed(|v| peer(v).drained = false), Err("MailUnread"));
         assert_eq!(changed(|v| v.loss = Some(Duration::from_secs(61))), Err("DataLossExceeded"));
         let view = view("luxembourg");
         let judged = |change: fn(&mut Order)| {
@@ -288,7 +310,7 @@ mod tests {
     #[test]
     fn a_fenced_peer_that_says_so_may_be_attested() {
         let mut view = view("luxembourg");
-        let document = view.document.as_mut().unwrap();
+        let document = peer(&mut view).document.as_mut().unwrap();
         (document.human_fence, document.writable_pods) = (true, false);
         let order = Order {
             attestation: Some(PeerState::Fenced),
@@ -305,9 +327,10 @@ mod tests {
             change(&mut view);
             planned(&view, "2/luxembourg")
         };
-        assert_eq!(changed(|v| v.peer_recent = false), Err("PeerSilent"));
-        assert_eq!(changed(|v| v.document = None), Err("PeerSilent"));
-        assert_eq!(changed(|v| v.document.as_mut().unwrap().held = true), Err("TargetNotReady"));
+        assert_eq!(changed(|v| peer(v).recent = false), Err("PeerSilent"));
+        assert_eq!(changed(|v| peer(v).document = None), Err("PeerSilent"));
+        assert_eq!(changed(|v| peer(v).document.as_mut().unwrap().held = true), Err("TargetNotReady"));
+        assert_eq!(changed(|v| peer(v).shares_vault = false), Err("NoCommonVault"));
         assert_eq!(changed(|v| v.record.cold_fence = true), Err("Held"));
         assert_eq!(changed(|v| v.record.role = Role::Fenced), Err("NotActive"));
     }

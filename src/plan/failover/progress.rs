@@ -44,7 +44,7 @@ pub fn of(view: &View, order: &Order) -> Progress {
 fn begun(view: &View, order: &Order) -> Option<Progress> {
     let record: &FailoverRecordSpec = &view.record;
     let epoch = &order.epoch;
-    let peer_epoch = view.document.as_ref().map(|document| &document.epoch);
+    let target = view.document(&epoch.site).filter(|document| document.epoch == *epoch);
     let name = |what: &str| format!("{what} ({epoch})");
     Some(match record.role {
         Role::Active if record.epoch == *epoch => {
@@ -61,23 +61,24 @@ fn begun(view: &View, order: &Order) -> Option<Progress> {
         Role::Demoted if record.intent.as_ref() == Some(epoch) => progress(
             FailoverPhase::Progressing,
             "HandedOver",
-            format!("waiting for {} to take over from {}", record.peer, handover(record)),
+            format!("waiting for {} to take over from {}", epoch.site, handover(record)),
         ),
         Role::Demoted if record.abort.as_ref() == Some(epoch) => progress(
             FailoverPhase::Progressing,
             "AskingBack",
-            format!("waiting for {} to let the switch pass", record.peer),
+            format!("waiting for {} to let the switch pass", given_to(record)),
         ),
-        _ if view.theirs(epoch) && peer_epoch == Some(epoch) => {
-            let runs = view.document.as_ref().is_some_and(|document| document.role == Role::Active);
-            if runs {
-                progress(FailoverPhase::Completed, "Active", format!("the register runs in {}", record.peer))
-            } else {
-                progress(FailoverPhase::Progressing, "Starting", format!("{} is taking over", record.peer))
+        _ => match target?.role {
+            Role::Active => {
+                progress(FailoverPhase::Completed, "Active", format!("the register runs in {}", epoch.site))
             }
-        }
-        _ => return None,
+            _ => progress(FailoverPhase::Progressing, "Starting", format!("{} is taking over", epoch.site)),
+        },
     })
+}
+
+fn given_to(record: &FailoverRecordSpec) -> &str {
+    record.intent.as_ref().map_or("the other site", |intent| intent.site.as_str())
 }
 
 fn handover(record: &FailoverRecordSpec) -> String {

@@ -1,13 +1,13 @@
 //! All that a decision stands on.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::document::Document;
 use crate::api::{
     data_embassy::ApproveDiscard,
     epoch::Epoch,
     failover::{FailoverKind, PeerState},
-    failover_record::{DataPoint, FailoverRecordSpec},
+    failover_record::{DataPoint, FailoverRecordSpec, VolumeCondition},
 };
 
 /// A committed recovery point: its signature and its place in the chain were checked.
@@ -30,10 +30,27 @@ pub struct Order {
     pub kind: FailoverKind,
     /// Forced: the ticket that it names.
     pub ticket: Option<String>,
-    /// Forced: what it attests.
+    /// Forced: what it attests of every other site.
     pub attestation: Option<PeerState>,
     /// The most data that it may lose, as time.
     pub max_data_loss: Duration,
+}
+
+/// What this site knows of another one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// Its newest document that was read, from itself or passed on by home.
+    pub document: Option<Document>,
+    /// Whether the vault over which the two exchange mail answers.
+    pub reach: bool,
+    /// Whether every document of it in reach was read.
+    pub drained: bool,
+    /// Whether its last document is recent.
+    pub recent: bool,
+    /// Whether both use one vault. Two embassies share none: home passes their mail on, and no recovery points.
+    pub shares_vault: bool,
+    /// Its newest committed recovery point in reach.
+    pub point: Option<Point>,
 }
 
 /// What this site knows at one moment.
@@ -49,18 +66,10 @@ pub struct View {
     pub pods: bool,
     /// Whether starting was carried out: the namespace is open, and what is to run was applied and scaled.
     pub started: bool,
-    /// The newest document of the peer that was read.
-    pub document: Option<Document>,
-    /// Whether every document in reach was read.
-    pub drained: bool,
-    /// Whether the vault answers.
-    pub reach: bool,
-    /// Whether the peer's last document is recent.
-    pub peer_recent: bool,
-    /// This site's newest committed recovery point.
+    /// Every other site.
+    pub peers: BTreeMap<String, Peer>,
+    /// This site's newest committed recovery point in reach.
     pub own_point: Option<Point>,
-    /// The peer's newest committed recovery point.
-    pub peer_point: Option<Point>,
     /// Age of the newest copy that this site could start from.
     pub loss: Option<Duration>,
     /// Orders, in any sequence.
@@ -82,9 +91,36 @@ impl View {
         epoch.site == self.record.site
     }
 
-    /// Whether an epoch belongs to the peer.
+    /// The newest documents of the other sites, each with its author.
+    pub fn documents(&self) -> impl Iterator<Item = (&str, &Document)> {
+        self.peers.iter().filter_map(|(site, peer)| Some((site.as_str(), peer.document.as_ref()?)))
+    }
+
+    /// The document of one site.
     #[must_use]
-    pub fn theirs(&self, epoch: &Epoch) -> bool {
-        epoch.site == self.record.peer
+    pub fn document(&self, site: &str) -> Option<&Document> {
+        self.peers.get(site)?.document.as_ref()
+    }
+
+    /// Whether the vault on the way to a site answers.
+    #[must_use]
+    pub fn reaches(&self, site: &str) -> bool {
+        self.peers.get(site).is_some_and(|peer| peer.reach)
+    }
+
+    /// The newest recovery point in reach that another site made, by (epoch, sequence). A site that holds nothing at all counts
+    /// its own as well.
+    #[must_use]
+    pub fn newest_point(&self) -> Option<&Point> {
+        let own = self.own_point.as_ref().filter(|_| self.record.volumes.condition == VolumeCondition::Empty);
+        let others = self.peers.values().filter(|peer| peer.reach).filter_map(|peer| peer.point.as_ref());
+        others.chain(own).max_by(|one, other| one.data.point.cmp(&other.data.point))
+    }
+
+    /// The newest recovery point of a reign of another site, if it is in reach.
+    #[must_use]
+    pub fn point_of(&self, epoch: &Epoch) -> Option<&Point> {
+        let peer = self.peers.get(&epoch.site).filter(|peer| peer.reach)?;
+        peer.point.as_ref().filter(|point| point.data.point.epoch == *epoch)
     }
 }

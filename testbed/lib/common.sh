@@ -3,6 +3,14 @@
 say() { echo "testbed: $*"; }
 fail() { echo "testbed: $*" >&2; exit 1; }
 
+# Brings in the provider: the one that was asked for, else the one that is known to work everywhere this runs.
+choose_provider() {
+  local name=${TESTBED_PROVIDER:-local} known
+  known=$(find "$TESTBED_HOME/lib" -name 'provider-*.sh' -printf '%f\n' | sed 's/^provider-//; s/\.sh$//' | sort | paste -sd' ')
+  [[ " $known " == *" $name "* ]] || fail "TESTBED_PROVIDER: no provider '$name'; there is: $known"
+  . "$TESTBED_HOME/lib/provider-$name.sh"
+}
+
 # timed TITLE COMMAND...: says how long it took.
 timed() {
   local title=$1 start=$EPOCHREALTIME; shift

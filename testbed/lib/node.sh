@@ -15,6 +15,8 @@ address = "/run/$(namespace "$site").sock"
 address = "/run/$(namespace "$site").ttrpc"
 [plugins.'io.containerd.cri.v1.runtime']
   restrict_oom_score_adj = true
+  # Below the state folder, so that a power cut leaves no dead names in /run/netns.
+  netns_mounts_under_state_dir = true
   [plugins.'io.containerd.cri.v1.runtime'.cni]
     bin_dirs = ["$folder/cnibin", "/usr/lib/cni"]
     conf_dir = "$folder/cni"

@@ -40,7 +40,7 @@ approve() {
 }
 # Containers of the register on the node itself, whatever any API server says.
 register_containers() {
-  "$("$TESTBED" bin)/ctr" -a "/run/tb-$1.sock" -n k8s.io containers list 2>/dev/null | grep -c postgres || true
+  "$TESTBED" containers "$1" 2>/dev/null | grep -c postgres || true
 }
 
 make_image() {

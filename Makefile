@@ -26,7 +26,7 @@ unit: setup
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup
 	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes cyclonus helm
-	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test policies --test mover_objects -- --nocapture
+	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test policies --test mover_objects --test renewal -- --nocapture
 
 # A tree of gigabytes through three recovery points, exact each time.
 large: setup

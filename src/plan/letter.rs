@@ -1,9 +1,11 @@
 //! What sites write to each other in signed mail.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{failover::Document, mandate::Mandate};
+use super::{failover::Document, mandate::Mandate, renewal::Renewal};
 use crate::api::epoch::PointRef;
 
 /// The body of one letter.
@@ -45,6 +47,9 @@ pub struct Report {
     /// From home to an embassy: the newest report of every other embassy, which the reader has no other way to get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enclosed: Vec<Enclosure>,
+    /// What is asked and answered about client certificates, by the site that is addressed.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub certificates: BTreeMap<String, Renewal>,
 }
 
 /// A letter of another site, passed on as its author signed it.

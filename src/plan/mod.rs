@@ -7,6 +7,7 @@ pub mod lease;
 pub mod letter;
 pub mod mandate;
 pub mod manifest;
+pub mod renewal;
 pub mod schedule;
 pub mod status;
 pub mod task;

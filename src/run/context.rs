@@ -13,6 +13,7 @@ use tokio::sync::{Mutex, RwLock};
 use super::keeper::{Access, Keeper, Keys};
 use super::memory::Memory;
 use super::metrics::Metrics;
+use super::renewal::Renewals;
 use crate::api::DataEmbassy;
 use crate::api::Site;
 use crate::plan::desired::Owner;
@@ -48,6 +49,8 @@ pub struct Context {
     pub wake: mpsc::Sender<ObjectRef<DataEmbassy>>,
     /// Keys of sites that share no vault with this one, as home showed them; pinned where none is yet.
     pub introductions: Mutex<BTreeMap<String, (String, String)>>,
+    /// Client certificates that are being renewed.
+    pub renewals: Renewals,
     /// Counters.
     pub metrics: Metrics,
 }
@@ -83,6 +86,9 @@ impl Context {
             format!("there is no Site {name} with spec.vault here: apply what 'kubectl embassy invite {}' prints in {name}", self.settings.site)
         })?;
         let secret = &vault.client_tls_secret_ref.name;
-        self.keeper.access(secret, &vault.url, &vault.ca_bundle).await.map_err(|error| error.to_string())
+        self.keeper
+            .access(secret, name, &vault.url, &vault.ca_bundle)
+            .await
+            .map_err(|error| error.to_string())
     }
 }

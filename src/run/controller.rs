@@ -158,6 +158,7 @@ async fn work(
         memories: Mutex::new(HashMap::new()),
         introductions: Mutex::new(BTreeMap::new()),
         wake,
+        renewals: super::renewal::Renewals::default(),
         metrics,
     });
     let lost = async {

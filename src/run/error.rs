@@ -68,6 +68,18 @@ impl RunError {
         Self::Defect(what.to_string())
     }
 
+    /// Whether somebody else wrote first.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        match self {
+            Self::Conflict => true,
+            Self::Keeper(KeeperError::Secret { source: kube::Error::Api(status), .. }) => {
+                status.is_conflict()
+            }
+            _ => false,
+        }
+    }
+
     /// When to look again: soon, since a fence may wait for it; what lasts is slowed down by the vault's and the API
     /// server's own time-outs.
     #[must_use]

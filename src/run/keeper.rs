@@ -3,13 +3,16 @@
 use std::{collections::BTreeMap, time::SystemTime};
 
 use k8s_openapi::{ByteString, api::core::v1::Secret, apimachinery::pkg::apis::meta::v1::ObjectMeta};
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client, ResourceExt, api::PostParams};
 
-use crate::trust::certificates::Authority;
+use crate::plan::renewal::INVITED_BY_LABEL;
+use crate::trust::authorities::Authorities;
 use crate::trust::certificates::CertificateError;
 use crate::trust::certificates::Issued;
 use crate::trust::certificates::needs_renewal;
+use crate::trust::envelope::digest;
 use crate::trust::identity::Role;
+use crate::trust::requests::ends_in;
 use crate::trust::sealing::SealingError;
 use crate::trust::sealing::SiteIdentity;
 use crate::trust::signing::KeyError;
@@ -65,6 +68,8 @@ pub struct Keys {
     pub identity: SiteIdentity,
     /// For the vault of this site, if it has one.
     pub local: Option<Access>,
+    /// Issue the certificates of that vault and of its clients.
+    pub authorities: Option<Authorities>,
 }
 
 /// What is needed to use a vault, as operator and as mover.
@@ -107,32 +112,26 @@ impl Keeper {
             .await?;
         let signing = SiteKey::from_pem(&field(&stored, SITE_KEYS, "signing.pem")?)?;
         let identity: SiteIdentity = field(&stored, SITE_KEYS, "identity.txt")?.trim().parse()?;
-        let local = match &self.vault {
-            Some((url, hosts)) => Some(self.local(url, hosts, &signing, &identity).await?),
-            None => None,
+        let Some((url, hosts)) = &self.vault else {
+            return Ok(Keys { signing, identity, local: None, authorities: None });
         };
-        Ok(Keys { signing, identity, local })
+        let authorities = self.authorities().await?;
+        let local = Some(self.local(url, hosts, &authorities, &signing, &identity).await?);
+        Ok(Keys { signing, identity, local, authorities: Some(authorities) })
     }
 
     async fn local(
         &self,
         url: &str,
         hosts: &[String],
+        authorities: &Authorities,
         signing: &SiteKey,
         identity: &SiteIdentity,
     ) -> Result<Access, KeeperError> {
-        let stored = self
-            .get_or_make(AUTHORITY, || {
-                let authority = Authority::generate(&self.site)?;
-                Ok(BTreeMap::from([
-                    ("tls.crt".to_owned(), authority.certificate_pem().to_owned()),
-                    ("tls.key".to_owned(), authority.key_pem().to_string()),
-                ]))
-            })
-            .await?;
-        let ca = field(&stored, AUTHORITY, "tls.crt")?;
-        let authority = Authority::from_pem(&ca, &field(&stored, AUTHORITY, "tls.key")?)?;
-        self.renewed(VAULT_TLS, &hosts.join(","), || {
+        let (authority, ca) = (&authorities.issuing, authorities.bundle());
+        // Other names and other authorities both lead to another certificate.
+        let purpose = format!("{} {}", hosts.join(","), digest(&ca));
+        self.renewed(VAULT_TLS, &purpose, || {
             let Issued { certificate_pem, key_pem, .. } = authority.issue_server(&self.site, hosts)?;
             Ok(BTreeMap::from([
                 ("tls.crt".to_owned(), certificate_pem),
@@ -158,10 +157,48 @@ impl Keeper {
         access(&client, CLIENT_TLS, url, &ca)
     }
 
-    /// The client certificates of a Secret that a person or cert-manager made.
-    pub async fn access(&self, secret: &str, url: &str, ca: &str) -> Result<Access, KeeperError> {
+    /// The authorities, of which the next is made and takes over in time.
+    async fn authorities(&self) -> Result<Authorities, KeeperError> {
+        let stored = self.get_or_make(AUTHORITY, || Ok(Authorities::generate(&self.site)?.fields())).await?;
+        let known = Authorities::read(|name| text(&stored, name))?;
+        let (authorities, changed) = known.advance(&self.site, SystemTime::now())?;
+        if let Some(what) = changed {
+            self.keep(AUTHORITY, Some(&stored), authorities.fields()).await?;
+            tracing::info!(secret = AUTHORITY, what, "authorities of the vault's certificates changed");
+        }
+        Ok(authorities)
+    }
+
+    /// The client certificates for the vault of `host`, in a Secret that a person, cert-manager or an invitation made.
+    pub async fn access(&self, secret: &str, host: &str, url: &str, ca: &str) -> Result<Access, KeeperError> {
         let found = self.secrets.get(secret).await.map_err(failed(secret))?;
-        access(&found, secret, url, ca)
+        // Only into an invitation's Secret does this operator write, with the certificate, the authorities that the host's signed
+        // mail named. Beside the certificate of another authority they are left from before a new invitation.
+        let issued = text(&found, "tls.crt").unwrap_or_default();
+        let learned = text(&found, "ca.crt")
+            .filter(|learned| invited_by(&found) == Some(host) && ends_in(&issued, learned));
+        access(&found, secret, url, &trusted(ca, learned.as_deref()))
+    }
+
+    /// Writes a Secret of this operator's own over the one that was read, if there was one.
+    pub async fn keep(
+        &self,
+        name: &str,
+        found: Option<&Secret>,
+        data: BTreeMap<String, String>,
+    ) -> Result<Secret, KeeperError> {
+        let mut wanted = secret(name, data, BTreeMap::new());
+        let Some(found) = found else {
+            return self.secrets.create(&PostParams::default(), &wanted).await.map_err(failed(name));
+        };
+        wanted.metadata = found.metadata.clone();
+        self.replace(&wanted).await
+    }
+
+    /// Replaces a Secret, if nobody did since it was read.
+    pub async fn replace(&self, wanted: &Secret) -> Result<Secret, KeeperError> {
+        let name = wanted.name_any();
+        self.secrets.replace(&name, &PostParams::default(), wanted).await.map_err(failed(&name))
     }
 
     /// A Secret that is made once and never replaced.
@@ -207,10 +244,24 @@ impl Keeper {
             let mut renewed = secret(name, make()?, annotations);
             renewed.metadata.resource_version = found.metadata.resource_version;
             tracing::info!(secret = name, "certificates renewed");
-            return self.secrets.replace(name, &PostParams::default(), &renewed).await.map_err(failed(name));
+            return self.replace(&renewed).await;
         }
         let wanted = secret(name, make()?, annotations);
         self.secrets.create(&PostParams::default(), &wanted).await.map_err(failed(name))
+    }
+}
+
+/// The site with whose invitation a Secret came.
+pub fn invited_by(secret: &Secret) -> Option<&str> {
+    secret.metadata.labels.as_ref()?.get(INVITED_BY_LABEL).map(String::as_str)
+}
+
+/// The authorities that a person named, and those that the site has named since.
+#[must_use]
+pub fn trusted(ca: &str, learned: Option<&str>) -> String {
+    match learned {
+        Some(learned) if !ca.contains(learned.trim()) => format!("{}\n{learned}", ca.trim_end()),
+        _ => ca.to_owned(),
     }
 }
 
@@ -243,7 +294,9 @@ pub fn field(secret: &Secret, name: &str, field: &str) -> Result<String, KeeperE
     text(secret, field).ok_or_else(|| KeeperError::Field { name: name.to_owned(), field: field.to_owned() })
 }
 
-fn text(secret: &Secret, field: &str) -> Option<String> {
+/// A field of a Secret, if it is there and is text.
+#[must_use]
+pub fn text(secret: &Secret, field: &str) -> Option<String> {
     String::from_utf8(secret.data.as_ref()?.get(field)?.0.clone()).ok()
 }
 

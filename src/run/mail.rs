@@ -47,6 +47,7 @@ impl Round {
         if !self.reaches(vault) || !read {
             return Ok(());
         }
+        self.take_certificates(memory, vault).await;
         if record.role.rules() {
             self.mandate(memory, vault, record).await?;
         }
@@ -70,10 +71,12 @@ impl Round {
             newest: memory.newest(|epoch| epoch.site == self.parties.me).map(|newest| newest.point.clone()),
             verified,
             enclosed: self.enclosures(memory, vault),
+            certificates: self.certificates(memory, vault).await,
         };
         let last = own.and_then(|mailbox| mailbox.report.as_ref());
         let changed = last.is_none_or(|last| {
             (last.mandate, &last.newest, &last.verified) != (report.mandate, &report.newest, &report.verified)
+                || last.certificates != report.certificates
                 || is_due(Some(&last.document), &report.document, &self.asking(memory, vault))
                 || self.enclosures_due(memory, vault, last, &report)
         });

@@ -1,6 +1,6 @@
 //! What Prometheus is told.
 
-use std::sync::atomic::AtomicU64;
+use std::{sync::atomic::AtomicU64, time::SystemTime};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -47,6 +47,15 @@ pub struct WithReason {
     pub reason: String,
 }
 
+/// One certificate.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct OfCertificate {
+    /// The site whose vault it is for.
+    pub site: String,
+    /// `client` or `authority`.
+    pub certificate: &'static str,
+}
+
 /// The counters of the controller.
 #[derive(Clone, Default)]
 pub struct Metrics {
@@ -62,6 +71,8 @@ pub struct Metrics {
     pub transitions: Family<OfEmbassy, Counter>,
     /// Failed movers, by reason.
     pub failures: Family<WithReason, Counter>,
+    /// Seconds since the epoch at which a certificate ends.
+    pub expiry: Family<OfCertificate, Gauge<f64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -96,6 +107,13 @@ impl Metrics {
         self.failures.get_or_create(&labels).inc();
     }
 
+    /// When a certificate ends.
+    pub fn expires(&self, site: &str, certificate: &'static str, until: SystemTime) {
+        let labels = OfCertificate { site: site.to_owned(), certificate };
+        let until = until.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.expiry.get_or_create(&labels).set(until.as_secs_f64());
+    }
+
     /// Registers all of them.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("data_embassy_reconciles", "Reconciles", self.reconciles.clone());
@@ -116,5 +134,10 @@ impl Metrics {
             self.transitions.clone(),
         );
         registry.register("data_embassy_mover_failures", "Failed movers, by reason", self.failures.clone());
+        registry.register(
+            "data_embassy_certificate_expiry_timestamp_seconds",
+            "When a certificate ends",
+            self.expiry.clone(),
+        );
     }
 }

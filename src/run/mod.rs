@@ -16,6 +16,7 @@ pub mod movers;
 pub mod namespace;
 pub mod parties;
 pub mod points;
+pub mod renewal;
 pub mod reporting;
 pub mod repository_keys;
 pub mod round;

@@ -11,13 +11,15 @@ use kube_quantity::ParsedQuantity;
 
 use super::context::Context;
 use super::error::RunError;
+use super::keeper::{Access, VAULT_TLS};
+use super::renewal::{self, Standing};
 use crate::act;
 use crate::api::Site;
 use crate::api::conditions::condition;
 use crate::api::site::SiteStatus;
 use crate::observe::post::Correspondence;
 use crate::plan::desired::Owner;
-use crate::trust::certificates::needs_renewal;
+use crate::trust::certificates::Validity;
 use crate::trust::signing::PublicKey;
 use crate::vault::client::VaultClient;
 use crate::vault::protocol::Policy;
@@ -55,10 +57,29 @@ pub async fn look(context: &Arc<Context>) -> Result<(), RunError> {
 
 async fn itself(context: &Context) -> Contact {
     let keys = context.keys().await;
+    let takes_over =
+        keys.authorities.as_ref().and_then(|authorities| authorities.takes_over().ok().flatten());
+    if let Some(issuing) = keys.authorities.as_ref().map(|authorities| authorities.issuing.certificate_pem())
+        && let Ok(validity) = Validity::of(issuing)
+    {
+        context.metrics.expires(&context.settings.site, "authority", validity.until);
+    }
+    let (reason, message) = match takes_over {
+        None => ("Local", "the operator here speaks for this site".to_owned()),
+        Some(at) => (
+            "AuthorityChanging",
+            format!(
+                "a new authority issues the vault's certificate from {} on. Sites that were invited have heard of it by \
+                 then; where people wrote spec.vault.caBundle for certificates of their own, they must add the field \
+                 ca.crt of Secret {VAULT_TLS} to it before",
+                date(at)
+            ),
+        ),
+    };
     Contact {
         reachable: Some(true),
-        reason: "Local",
-        message: "the operator here speaks for this site".to_owned(),
+        reason,
+        message,
         public_key: Some(keys.signing.public().to_string()),
         recipient: Some(keys.identity.recipient()),
     }
@@ -72,6 +93,13 @@ async fn by_its_vault(context: &Context, site: &Site) -> Contact {
         message,
         public_key: None,
         recipient: None,
+    };
+    let Some(vault) = &site.spec.vault else { return failed("its Site has no spec.vault".to_owned()) };
+    let standing = match renewal::look(context, &name, vault).await {
+        Ok(standing) => standing,
+        // Another writer was first: the next look reads what it wrote.
+        Err(error) if error.is_conflict() => Standing::Renewing,
+        Err(error) => Standing::Expiring(format!("how much is left of it is not known ({error})")),
     };
     let access = match context.access(Some(site), &name).await {
         Ok(access) => access,
@@ -87,26 +115,63 @@ async fn by_its_vault(context: &Context, site: &Site) -> Contact {
             access.url, keys.site
         )),
         Ok(keys) => {
-            let expires = needs_renewal(&access.operator.certificate, SystemTime::now()).unwrap_or(true);
-            let message = if expires {
-                format!(
-                    "its vault answers, but less than a third of the client certificate's life is left: run 'kubectl \
-                     embassy invite {}' in {name} again and apply what it prints here",
-                    context.settings.site
-                )
-            } else {
-                "its vault answers".to_owned()
-            };
+            let (reason, message) = answering(&name, &context.settings.site, &access, standing);
             Contact {
                 reachable: Some(true),
-                reason: if expires { "CertificateExpiring" } else { "Answering" },
+                reason,
                 message,
                 public_key: keys.public_key,
                 recipient: keys.recipient,
             }
         }
+        Err(error) if standing == Standing::Over => Contact {
+            reason: "CertificateExpired",
+            ..failed(format!(
+                "the client certificate ran out: {} ({error})",
+                invite(&name, &context.settings.site)
+            ))
+        },
         Err(error) => failed(error.to_string()),
     }
+}
+
+/// What is to be said of a vault that answers.
+fn answering(host: &str, me: &str, access: &Access, standing: Standing) -> (&'static str, String) {
+    let authorities_end = Validity::longest(&access.operator.ca).is_ok_and(|v| v.is_due(SystemTime::now()));
+    match standing {
+        Standing::Renewing => (
+            "CertificateRenewing",
+            "its vault answers; new client certificates are asked for in signed mail".to_owned(),
+        ),
+        Standing::Expiring(why) => (
+            "CertificateExpiring",
+            format!(
+                "its vault answers, but the client certificate ends before long and does not renew itself: {why}. Act before \
+                 it ends: {}",
+                invite(host, me)
+            ),
+        ),
+        Standing::Over => {
+            ("CertificateExpiring", format!("the client certificate ran out: {}", invite(host, me)))
+        }
+        Standing::Fresh if authorities_end => (
+            "AuthorityExpiring",
+            format!(
+                "its vault answers, but less than a third is left of the life of every authority that spec.vault.caBundle \
+                 names: add the field ca.crt of Secret {VAULT_TLS} in {host} to it. Certificates that came with an \
+                 invitation bring it with their next renewal"
+            ),
+        ),
+        Standing::Fresh => ("Answering", "its vault answers".to_owned()),
+    }
+}
+
+fn invite(host: &str, me: &str) -> String {
+    format!("run 'kubectl embassy invite {me}' in {host} again and apply what it prints here")
+}
+
+fn date(at: SystemTime) -> String {
+    Timestamp::try_from(at).map_or_else(|error| error.to_string(), |at| at.strftime("%Y-%m-%d").to_string())
 }
 
 /// A site that this one never dials shows its keys in the first mandate that it leaves in the vault here, or home shows them.

@@ -13,12 +13,15 @@ use rustls_pki_types::{CertificateDer, pem::PemObject};
 use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 use zeroize::Zeroizing;
 
-use super::identity::{PeerIdentity, Role, is_site_name};
+use super::{
+    identity::{PeerIdentity, Role, is_site_name},
+    tls::TlsError,
+};
 
 /// An authority lives ten years.
 const AUTHORITY_LIFE: Duration = Duration::from_hours(3653 * 24);
-/// A leaf lives ninety days.
-const LEAF_LIFE: Duration = Duration::from_hours(90 * 24);
+/// A leaf lives ninety days, if nothing else is asked for.
+pub const LEAF_LIFE: Duration = Duration::from_hours(90 * 24);
 /// A peer's clock may be this far behind.
 const SKEW: Duration = Duration::from_hours(1);
 
@@ -43,6 +46,20 @@ pub enum CertificateError {
     /// The library refused.
     #[error("the certificate could not be made: {0}")]
     Issue(String),
+    /// A request that is not answered.
+    #[error("the certificate request is refused: {0}")]
+    Request(String),
+    /// A certificate that the vault would not take.
+    #[error("the certificate would not be taken: {0}")]
+    Untrusted(#[from] TlsError),
+    /// A certificate for somebody else.
+    #[error("the certificate is for '{found}' where one for the {expected} was asked for")]
+    OtherIdentity {
+        /// Whom it should name.
+        expected: PeerIdentity,
+        /// Whom it names, or why nobody.
+        found: String,
+    },
 }
 
 /// A certificate and its key, ready for a Secret of type `kubernetes.io/tls`.
@@ -62,7 +79,55 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// A site's certificate authority. It keeps its key for as long as it lives; only leaves are renewed.
+/// From when until when a certificate is valid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Validity {
+    /// Not before.
+    pub from: SystemTime,
+    /// Not after.
+    pub until: SystemTime,
+}
+
+impl Validity {
+    /// Of the first certificate in `pem`.
+    pub fn of(pem: &str) -> Result<Self, CertificateError> {
+        Self::of_der(&first_certificate(pem)?)
+    }
+
+    /// Of the certificate in `pem` that is valid the longest.
+    pub fn longest(pem: &str) -> Result<Self, CertificateError> {
+        let mut all = vec![];
+        for der in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+            all.push(Self::of_der(&der.map_err(|error| CertificateError::Unreadable(error.to_string()))?)?);
+        }
+        let longest = all.into_iter().max_by_key(|validity| validity.until);
+        longest.ok_or_else(|| CertificateError::Unreadable("there is none".to_owned()))
+    }
+
+    /// Whether less than a third is left.
+    #[must_use]
+    pub fn is_due(&self, now: SystemTime) -> bool {
+        let life = self.until.duration_since(self.from).unwrap_or_default();
+        self.until.duration_since(now).unwrap_or_default() < life / 3
+    }
+
+    /// Whether nothing is left.
+    #[must_use]
+    pub fn is_over(&self, now: SystemTime) -> bool {
+        self.until <= now
+    }
+
+    fn of_der(der: &CertificateDer<'_>) -> Result<Self, CertificateError> {
+        let certificate = parse(der)?;
+        let time = |seconds: i64| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or_default())
+        };
+        let validity = certificate.validity();
+        Ok(Self { from: time(validity.not_before.timestamp()), until: time(validity.not_after.timestamp()) })
+    }
+}
+
+/// A site's certificate authority. Its key is never changed: a new authority takes its place.
 pub struct Authority {
     certificate_pem: String,
     key: KeyPair,
@@ -71,8 +136,13 @@ pub struct Authority {
 impl Authority {
     /// A new authority of `site`.
     pub fn generate(site: &str) -> Result<Self, CertificateError> {
+        Self::generate_at(site, SystemTime::now())
+    }
+
+    /// A new authority of `site`, whose life begins at `now`.
+    pub fn generate_at(site: &str, now: SystemTime) -> Result<Self, CertificateError> {
         let key = KeyPair::generate().map_err(issue)?;
-        let mut params = named(&format!("data-embassy {}", checked(site)?), AUTHORITY_LIFE).0;
+        let mut params = named(&format!("data-embassy {}", checked(site)?), now - SKEW, now + AUTHORITY_LIFE);
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate_pem = params.self_signed(&key).map_err(issue)?.pem();
@@ -109,77 +179,104 @@ impl Authority {
         }
         let names = CertificateParams::new(hosts).map_err(issue)?.subject_alt_names;
         let common = format!("data-embassy vault {}", checked(site)?);
-        self.issue(&common, names, ExtendedKeyUsagePurpose::ServerAuth)
+        let (params, until) = self.leaf(&common, names, ExtendedKeyUsagePurpose::ServerAuth, LEAF_LIFE)?;
+        self.issue(&params, until)
     }
 
     /// A certificate with which `site` is known here as `role`.
     pub fn issue_client(&self, site: &str, role: Role) -> Result<Issued, CertificateError> {
+        self.issue_client_for(site, role, LEAF_LIFE)
+    }
+
+    /// The same for `life`.
+    pub fn issue_client_for(
+        &self,
+        site: &str,
+        role: Role,
+        life: Duration,
+    ) -> Result<Issued, CertificateError> {
+        let (params, until) = self.client(site, role, life)?;
+        self.issue(&params, until)
+    }
+
+    /// What a client certificate says, and when it ends.
+    pub(super) fn client(
+        &self,
+        site: &str,
+        role: Role,
+        life: Duration,
+    ) -> Result<(CertificateParams, SystemTime), CertificateError> {
         let identity = PeerIdentity { site: checked(site)?.to_owned(), role };
         let uri = identity.to_uri().try_into().map_err(issue)?;
         let common = format!("data-embassy {role} {site}");
-        self.issue(&common, vec![SanType::URI(uri)], ExtendedKeyUsagePurpose::ClientAuth)
+        self.leaf(&common, vec![SanType::URI(uri)], ExtendedKeyUsagePurpose::ClientAuth, life)
     }
 
-    fn issue(
+    /// No leaf outlives its authority.
+    fn leaf(
         &self,
         common_name: &str,
         names: Vec<SanType>,
         usage: ExtendedKeyUsagePurpose,
-    ) -> Result<Issued, CertificateError> {
-        let key = KeyPair::generate().map_err(issue)?;
-        let issuer = Issuer::from_ca_cert_pem(&self.certificate_pem, &self.key).map_err(issue)?;
-        let (mut params, not_after) = named(common_name, LEAF_LIFE);
+        life: Duration,
+    ) -> Result<(CertificateParams, SystemTime), CertificateError> {
+        let now = SystemTime::now();
+        let until = (now + life).min(Validity::of(&self.certificate_pem)?.until);
+        let mut params = named(common_name, now - SKEW, until);
         params.subject_alt_names = names;
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![usage];
         params.use_authority_key_identifier_extension = true;
-        let leaf = params.signed_by(&key, &issuer).map_err(issue)?.pem();
+        Ok((params, until))
+    }
+
+    fn issue(&self, params: &CertificateParams, not_after: SystemTime) -> Result<Issued, CertificateError> {
+        let key = KeyPair::generate().map_err(issue)?;
+        let leaf = params.signed_by(&key, &self.issuer()?).map_err(issue)?.pem();
         Ok(Issued {
             certificate_pem: format!("{leaf}{}", self.certificate_pem),
             key_pem: Zeroizing::new(key.serialize_pem()),
             not_after,
         })
     }
+
+    /// Signs with the authority's key.
+    pub(super) fn issuer(&self) -> Result<Issuer<'_, &KeyPair>, CertificateError> {
+        Issuer::from_ca_cert_pem(&self.certificate_pem, &self.key).map_err(issue)
+    }
 }
 
 /// Whether less than a third of the first certificate's life is left at `now`.
 pub fn needs_renewal(pem: &str, now: SystemTime) -> Result<bool, CertificateError> {
-    let der = first_certificate(pem)?;
-    let certificate = parse(&der)?;
-    let validity = certificate.validity();
-    let (from, until) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-    let now = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let left = until - i64::try_from(now).unwrap_or(i64::MAX);
-    Ok(left < (until - from) / 3)
+    Ok(Validity::of(pem)?.is_due(now))
 }
 
-fn named(common_name: &str, life: Duration) -> (CertificateParams, SystemTime) {
-    let now = SystemTime::now();
+fn named(common_name: &str, from: SystemTime, until: SystemTime) -> CertificateParams {
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, common_name);
-    params.not_before = (now - SKEW).into();
-    params.not_after = (now + life).into();
-    (params, now + life)
+    params.not_before = from.into();
+    params.not_after = until.into();
+    params
 }
 
 fn checked(site: &str) -> Result<&str, CertificateError> {
     if is_site_name(site) { Ok(site) } else { Err(CertificateError::SiteName(site.to_owned())) }
 }
 
-fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, CertificateError> {
+pub(super) fn first_certificate(pem: &str) -> Result<CertificateDer<'static>, CertificateError> {
     CertificateDer::from_pem_slice(pem.as_bytes())
         .map_err(|error| CertificateError::Unreadable(error.to_string()))
 }
 
-fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertificateError> {
+pub(super) fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertificateError> {
     X509Certificate::from_der(der)
         .map(|(_, certificate)| certificate)
         .map_err(|error| CertificateError::Unreadable(error.to_string()))
 }
 
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
-fn issue(error: rcgen::Error) -> CertificateError {
+pub(super) fn issue(error: rcgen::Error) -> CertificateError {
     CertificateError::Issue(error.to_string())
 }
 
@@ -221,6 +318,27 @@ mod tests {
         }
         assert!(!needs_renewal(authority.certificate_pem(), now + 2400 * DAY).unwrap());
         assert!(needs_renewal("", now).is_err());
+    }
+
+    #[test]
+    fn no_leaf_outlives_its_authority() {
+        let begun = SystemTime::now() - AUTHORITY_LIFE + 10 * DAY;
+        let authority = Authority::generate_at("luxembourg", begun).unwrap();
+        let end = Validity::of(authority.certificate_pem()).unwrap().until;
+        let issued = authority.issue_client("tallinn", Role::Operator).unwrap();
+        assert_eq!(Validity::of(&issued.certificate_pem).unwrap().until, end);
+    }
+
+    #[test]
+    fn the_longest_of_several_counts() {
+        let (old, new) = (
+            Authority::generate_at("luxembourg", SystemTime::now() - 3000 * DAY).unwrap(),
+            Authority::generate("luxembourg").unwrap(),
+        );
+        let both = format!("{}{}", old.certificate_pem(), new.certificate_pem());
+        let longest = Validity::longest(&both).unwrap();
+        assert_eq!(longest, Validity::of(new.certificate_pem()).unwrap());
+        assert!(Validity::longest("").is_err());
     }
 
     #[test]

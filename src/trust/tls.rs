@@ -1,6 +1,10 @@
 //! Mutual TLS 1.3, with given authorities only: neither the system's roots nor a proxy are ever used.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
@@ -8,7 +12,7 @@ use rustls::{
     server::WebPkiClientVerifier,
     version::TLS13,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject};
 
 /// A peer that does not answer by then is taken as unreachable.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -66,6 +70,22 @@ pub fn server_config(certificate: &str, key: &str, client_ca: &str) -> Result<Se
         .map_err(|error| own(&error))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
+}
+
+/// Whether a server with these client authorities would take the certificate at `now`.
+pub fn verify_client(certificate: &str, client_ca: &str, now: SystemTime) -> Result<(), TlsError> {
+    let own = |error: &dyn fmt::Display| TlsError::Own(error.to_string());
+    let chain = chain(certificate)?;
+    let Some((leaf, intermediates)) = chain.split_first() else {
+        return Err(own(&"there is no certificate"));
+    };
+    let since = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    WebPkiClientVerifier::builder_with_provider(Arc::new(authorities(client_ca)?), provider())
+        .build()
+        .map_err(|error| TlsError::Authorities(error.to_string()))?
+        .verify_client_cert(leaf, intermediates, UnixTime::since_unix_epoch(since))
+        .map_err(|error| own(&error))?;
+    Ok(())
 }
 
 /// The client side: TLS 1.3 only.
@@ -128,15 +148,16 @@ fn authorities(pem: &str) -> Result<RootCertStore, TlsError> {
 type OwnPair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 fn own_pair(certificate: &str, key: &str) -> Result<OwnPair, TlsError> {
-    let own = |error: &dyn fmt::Display| TlsError::Own(error.to_string());
+    let key =
+        PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| TlsError::Own(error.to_string()))?;
+    Ok((chain(certificate)?, key))
+}
+
+fn chain(certificate: &str) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let chain = CertificateDer::pem_slice_iter(certificate.as_bytes())
         .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| own(&error))?;
-    if chain.is_empty() {
-        return Err(own(&"there is no certificate"));
-    }
-    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|error| own(&error))?;
-    Ok((chain, key))
+        .map_err(|error| TlsError::Own(error.to_string()))?;
+    if chain.is_empty() { Err(TlsError::Own("there is no certificate".to_owned())) } else { Ok(chain) }
 }
 
 #[cfg(test)]

@@ -16,6 +16,40 @@ case_enable() {
     equal "$(in_site luxembourg get site tallinn -o jsonpath='{.spec.vault}')" ""
 }
 
+client_secret() { in_site tallinn -n "$OPERATOR" get secret vault-luxembourg -o "jsonpath={.data.$1}"; }
+client_serial() { client_secret 'tls\.crt' | base64 -d | openssl x509 -noout -serial; }
+lives_long() { client_secret 'tls\.crt' | base64 -d | openssl x509 -noout -checkend $((80 * 86400)); }
+has_serial() { [ "$(client_serial)" = "$1" ]; }
+keep_invitation() {
+  in_site tallinn -n "$OPERATOR" get secret vault-luxembourg -o json |
+    jq 'del(.metadata.uid, .metadata.resourceVersion, .metadata.creationTimestamp, .metadata.managedFields)' >"$WORK/invitation.json"
+}
+# Whom the vault takes a client for that holds what the Secret holds.
+vault_knows() {
+  local field
+  for field in tls.crt tls.key mover.crt mover.key ca.crt; do client_secret "${field/./\\.}" | base64 -d >"$WORK/$field"; done
+  curl -s --max-time 5 --cacert "$WORK/ca.crt" --cert "$WORK/$1.crt" --key "$WORK/$1.key" "https://$("$TESTBED" address luxembourg):30443/whoami"
+}
+holds_no_old_key() {
+  local field old; in_site tallinn -n "$OPERATOR" get secrets -o json >"$WORK/secrets.json"
+  for field in tls.key mover.key; do
+    old=$(jq -r --arg f "$field" '.data[$f]' "$WORK/invitation.json"); [ -n "$old" ] || return 1
+    ! grep -qF "$old" "$WORK/secrets.json" || { echo "$field of the invitation is still in a Secret"; return 1; }
+  done
+}
+
+case_certificates() {
+  local renewed
+  check "the certificates of the invitation renew themselves" until_true 90 "certificates for 90 days" lives_long
+  check "the carried private keys are in no Secret of tallinn any more" holds_no_old_key
+  check "the vault takes the new ones for tallinn's operator" equal "$(vault_knows tls | jq -r '.site + " " + .role')" "tallinn operator"
+  check "and for tallinn's mover" equal "$(vault_knows mover | jq -r '.site + " " + .role')" "tallinn mover"
+  renewed=$(client_serial)
+  check "the old invitation is applied again" sh -c "'$TESTBED' kubectl tallinn apply -f '$WORK/invitation.json' 2>/dev/null | grep -q configured"
+  check "it takes nothing away" until_true 60 "the renewed certificate" has_serial "$renewed"
+  check "and leaves no old key" holds_no_old_key
+}
+
 # The oldest that the newest copy ever was, sampled at luxembourg while rows are written.
 oldest_copy() {
   local seconds=$1 end=$((SECONDS + $1)) worst=0 age cut

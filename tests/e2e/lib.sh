@@ -88,7 +88,7 @@ spec: {jurisdiction: EE}
 YAML
   until_true 60 "the Site of luxembourg knows itself" \
     sh -c "'$TESTBED' kubectl luxembourg get site luxembourg -o jsonpath='{.status.publicKey}' | grep -q ed25519"
-  embassy luxembourg invite tallinn --url "https://$("$TESTBED" address luxembourg):30443" 2>/dev/null | in_site tallinn apply -f - >/dev/null
+  embassy luxembourg invite tallinn --url "https://$("$TESTBED" address luxembourg):30443" --valid-for "${VALID_FOR:-90d}" 2>/dev/null | in_site tallinn apply -f - >/dev/null
 }
 
 start_register() {

@@ -52,6 +52,7 @@ syncFrequency: 5s
 nodeStatusUpdateFrequency: 5s
 registerNode: true
 imageGCHighThresholdPercent: 100
+crashLoopBackOff: {maxContainerRestartPeriod: 2s}
 resolvConf: $folder/resolv.conf
 K
   echo "nameserver 10.99.0.1" >"$folder/resolv.conf"

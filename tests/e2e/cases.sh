@@ -178,8 +178,6 @@ case_forced() {
   check "the same order again has no effect" refused_with "already" forced
 }
 
-settled() { role tallinn | grep -Eq 'Standby|Diverged'; }
-
 case_return() {
   "$TESTBED" start tallinn >/dev/null
   check "tallinn fences itself and classifies its bytes" until_true 120 "Standby or Diverged" settled

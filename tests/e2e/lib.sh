@@ -32,6 +32,19 @@ has_condition() { [ "$(condition "$1" "$2")" = "$3" ]; }
 role() { field "$1" "failoverrecord/$NAME" '{.spec.role}'; }
 has_role() { [ "$(role "$1")" = "$2" ]; }
 sql() { in_site "$1" -n "$NAMESPACE" exec register-0 -c postgres -- psql -h /tmp -v ON_ERROR_STOP=1 -tAc "$2" postgres; }
+settled() { role tallinn | grep -Eq 'Standby|Diverged'; }
+# free_standby SITE OTHER: the site could take over, and the other one knows it.
+free_standby() { has_condition "$1" Promotable True && has_role "$1" Standby && [ "$(field "$2" "dataembassy/$NAME" "{.status.sites[?(@.name==\"$1\")].role}")" = Standby ]; }
+# move FROM TO: a planned switch, followed to its end.
+move() { embassy "$1" failover "$NAME" -n "$NAMESPACE" --to "$2" --acknowledge "move $NAME to $2"; }
+# take_over SITE [ARGUMENT...]: a forced one.
+take_over() {
+  local site=$1; shift
+  embassy "$site" failover "$NAME" -n "$NAMESPACE" --to "$site" --forced --by "duty officer" --reason "no answer from the other site" \
+    --acknowledge "take over $NAME and lose what was not copied" "$@"
+}
+# manifest FILE: one of these manifests, for the register at hand.
+manifest() { sed "s/land-register/$NAMESPACE/g" "$HERE/$1"; }
 answers() { [ "$(sql "$1" 'select 1' 2>/dev/null)" = 1 ]; }
 # approve SITE NUMBER: gives up the bytes of that epoch. An API server that just started may not know its own policies yet.
 approve() {
@@ -60,18 +73,24 @@ install_operator() {
     --set controller.reportInterval="${REPORT_INTERVAL:-5s}" "$@" >/dev/null
 }
 
+# install_embassy SITE: an operator with a vault that the other sites reach.
+install_embassy() {
+  install_operator "$1" --set vault.service.type=NodePort --set vault.service.nodePort=30443 --set "vault.hosts={$("$TESTBED" address "$1")}"
+}
+
 install_both() {
-  install_operator luxembourg --set vault.service.type=NodePort --set vault.service.nodePort=30443 \
-    --set "vault.hosts={$("$TESTBED" address luxembourg)}"
+  install_embassy luxembourg
   install_operator tallinn --set vault.enabled=false
 }
 
-link_sites() {
-  in_site luxembourg apply -f - >/dev/null <<YAML
+# link_embassy SITE JURISDICTION: the Sites that it and tallinn must know, and tallinn's way to its vault.
+link_embassy() {
+  local site=$1
+  in_site "$site" apply -f - >/dev/null <<YAML
 apiVersion: dataembassy.io/v1alpha1
 kind: Site
-metadata: {name: luxembourg}
-spec: {jurisdiction: LU, legalBasis: "Agreement on the hosting of data and information systems, 2017"}
+metadata: {name: $site}
+spec: {jurisdiction: $2, legalBasis: "Agreement on the hosting of data and information systems, 2017"}
 ---
 apiVersion: dataembassy.io/v1alpha1
 kind: Site
@@ -80,20 +99,24 @@ spec:
   jurisdiction: EE
   hosting: {namespaces: [${HOSTED:-land-register}], quota: 20Gi}
 YAML
+  until_true 60 "the Site of $site knows itself" \
+    sh -c "'$TESTBED' kubectl $site get site $site -o jsonpath='{.status.publicKey}' | grep -q ed25519"
+  embassy "$site" invite tallinn --url "https://$("$TESTBED" address "$site"):30443" --valid-for "${VALID_FOR:-90d}" 2>/dev/null | in_site tallinn apply -f - >/dev/null
+}
+
+link_sites() {
   in_site tallinn apply -f - >/dev/null <<'YAML'
 apiVersion: dataembassy.io/v1alpha1
 kind: Site
 metadata: {name: tallinn}
 spec: {jurisdiction: EE}
 YAML
-  until_true 60 "the Site of luxembourg knows itself" \
-    sh -c "'$TESTBED' kubectl luxembourg get site luxembourg -o jsonpath='{.status.publicKey}' | grep -q ed25519"
-  embassy luxembourg invite tallinn --url "https://$("$TESTBED" address luxembourg):30443" --valid-for "${VALID_FOR:-90d}" 2>/dev/null | in_site tallinn apply -f - >/dev/null
+  link_embassy luxembourg LU
 }
 
 start_register() {
   in_site tallinn create namespace "$NAMESPACE" --dry-run=client -o yaml | in_site tallinn apply -f - >/dev/null
-  in_site tallinn apply -f "$HERE/register.yaml" >/dev/null
+  in_site tallinn apply -f <(manifest register.yaml) >/dev/null
   until_true 120 "the register answers in tallinn" answers tallinn
   sql tallinn "create table if not exists parcels (id serial primary key, owner text, written_in text)" >/dev/null
 }

@@ -2,18 +2,20 @@
 # make unit  - the tests that need no cluster
 # make demo  - the whole life of a data embassy on two real clusters (KEEP=1 leaves them running)
 # make times - how long enabling, copies, switches take, over five runs
+# make failover - every scenario of the failover suite, about an hour and a half (SCENARIOS='abort link_cut': only those)
+# make stress - CYCLES (50) times: power cut, takeover, return, back; a report with times as a distribution (REPORT=FILE)
 # make idle  - what ten idle embassies cost, over five minutes
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit admission large testbed e2e times idle demo lint advisories generate
+.PHONY: help setup test unit admission large testbed e2e failover stress times idle demo lint advisories generate
 
 # Suites that need no cluster.
 UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
-	@sed -n '1,6s/^# //p' Makefile
+	@sed -n '1,8s/^# //p' Makefile
 
 setup:
 	@scripts/setup
@@ -21,6 +23,7 @@ setup:
 test: unit admission large testbed e2e
 
 unit: setup
+	@scripts/step "the verdict of the failover suite finds planted violations" python3 -B -m unittest discover -q -s tests/failover-suite -p 'test_*.py'
 	@scripts/step "unit, schema and property tests" cargo test --locked $(UNIT)
 
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
@@ -38,6 +41,13 @@ testbed: setup
 
 e2e: setup
 	@scripts/step "end-to-end tests on two clusters" tests/e2e/run
+
+# Every bad night that we could think of, on two clusters, judged by who really wrote when.
+failover: setup
+	@scripts/step "failover scenarios" tests/failover-suite/run $(SCENARIOS)
+
+stress: setup
+	@scripts/step "stress" tests/failover-suite/stress $(REPORT)
 
 # How long the whole system takes, over five runs.
 times: setup

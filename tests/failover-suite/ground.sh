@@ -140,9 +140,11 @@ close_register() {
 # Processes in that site's Pods that have a protected volume of this register mounted, movers excepted: on the node, whatever
 # any API server says.
 writers_on_node() {
-  local group=/sys/fs/cgroup/pids/tb-$1 pid
-  find "$group" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u | while read -r pid; do
-    grep -q "_${NAMESPACE}_" "/proc/$pid/mountinfo" 2>/dev/null || continue
-    [ "$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -c 'data-embassy mover')" = 0 ] && tr '\0' ' ' <"/proc/$pid/cmdline" | cut -c1-60 && echo
+  local pid command files=()
+  for pid in $(find "/sys/fs/cgroup/pids/tb-$1" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u); do files+=("/proc/$pid/mountinfo"); done
+  [ ${#files[@]} -gt 0 ] || return 0
+  grep -ls "_${NAMESPACE}_" "${files[@]}" | while IFS=/ read -r _ _ pid _; do
+    command=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)
+    case $command in "" | *"data-embassy mover "*) ;; *) echo "${command:0:60}" ;; esac
   done
 }

@@ -6,6 +6,7 @@ SUITE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # Outside of both sites; the writers note there what they have on disk.
 WITNESSES=$(mktemp -d /var/tmp/data-embassy-witness.XXXX)
 chmod 755 "$WITNESSES"
+export REPORT_INTERVAL=${REPORT_INTERVAL:-5s}
 REGISTERS=0 WITNESS="" OBSERVER="" LOOPS=()
 
 now() { local up rest; read -r up rest </proc/uptime; echo "$up"; }
@@ -83,14 +84,16 @@ within() {
 switch() { within 120 move "$1" "$2" >/dev/null && in_step "$1" "$2"; }
 fence() { in_site "$1" -n "$NAMESPACE" annotate dataembassy "$NAME" "dataembassy.io/fence=$2" --overwrite >/dev/null; }
 
-# What a forced takeover of SITE may lose of OTHER: all after the cut of the point that it began with, until TIME.
-allow_loss() {
-  local site=$1 other=$2 until=$3 point cut
-  point=$(field "$site" "failoverrecord/$NAME" '{.spec.ancestry[-1:].point}')
-  cut=$(field "$site" "recoverypoint/$NAME-${point//\//-}" '{.spec.cutTime}')
+# origin SITE: when the point was cut that its reign began with. To be asked soon: old points are not kept as objects.
+origin() {
+  local point cut
+  point=$(field "$1" "failoverrecord/$NAME" '{.spec.ancestry[-1:].point}')
+  cut=$(field "$1" "recoverypoint/$NAME-${point//\//-}" '{.spec.cutTime}')
   [ -n "$cut" ] || { echo "the cut of point '$point' is not known" >&2; return 1; }
-  allow loss "$other" "$(by_clock "$cut")" "$until"
+  by_clock "$cut"
 }
+# What a forced takeover of SITE may lose of OTHER: all after that cut, until TIME.
+allow_loss() { local cut; cut=$(origin "$1") && allow loss "$2" "$cut" "$3"; }
 
 # Gives up what only SITE has, once it says that it has something, and waits until it follows OTHER.
 rejoin() {

@@ -91,8 +91,7 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
         workloads(client, namespace),
     )?;
     let selector = &embassy.spec.protect.volumes.selector;
-    let (movers, pods): (Vec<Pod>, Vec<Pod>) =
-        pods.into_iter().partition(|pod| pod.labels().contains_key(MOVER_LABEL));
+    let (movers, pods): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(is_mover);
     Ok(Seen {
         record,
         orders: orders.into_iter().filter(|order| order.spec.embassy == owner.name).collect(),
@@ -147,6 +146,13 @@ fn boot_ids(nodes: &[Node]) -> BTreeSet<String> {
 fn selects(selector: &LabelSelector, claim: &PersistentVolumeClaim) -> bool {
     let Ok(selector) = Selector::try_from(selector.clone()) else { return true };
     selector.matches(claim.labels())
+}
+
+/// Whether a Pod is one that the fence lets through: the label alone is no passport, anybody can write it.
+fn is_mover(pod: &Pod) -> bool {
+    let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
+    let embassy = pod.labels().get(MOVER_LABEL);
+    embassy.zip(account).is_some_and(|(name, account)| account == format!("{name}-mover"))
 }
 
 /// A Pod counts until its containers are known to have ended.
@@ -220,4 +226,23 @@ pub async fn api_servers(client: &Client) -> Result<Vec<Destination>, ReadError>
         .filter_map(|address| address.parse().ok())
         .flat_map(|address| ports.iter().map(move |port| Destination::Address(address, *port)))
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pod(label: Option<&str>, account: Option<&str>) -> Pod {
+        let labels = label.map(|name| serde_json::json!({MOVER_LABEL: name}));
+        let spec = serde_json::json!({"containers": [], "serviceAccountName": account});
+        serde_json::from_value(serde_json::json!({"metadata": {"labels": labels}, "spec": spec})).unwrap()
+    }
+
+    #[test]
+    fn a_pod_that_pretends_to_be_a_mover_is_fenced_like_any_other() {
+        assert!(is_mover(&pod(Some("land"), Some("land-mover"))));
+        assert!(!is_mover(&pod(Some("land"), Some("default"))));
+        assert!(!is_mover(&pod(Some("land"), None)));
+        assert!(!is_mover(&pod(None, Some("land-mover"))));
+    }
 }

@@ -1,6 +1,6 @@
 # A fence is complete when no container with a protected volume runs, seen on the node, whatever wants one to run.
 
-beside() { sed "s|NAMESPACE|$NAMESPACE|" "$SUITE/beside.yaml" | in_site "$1" apply -f -; }
+beside() { sed "s|NAMESPACE|$NAMESPACE|g" "$SUITE/beside.yaml" | in_site "$1" apply -f -; }
 # A pipeline that applies its workloads again and again, replicas included.
 pipeline() { beside tallinn; apply_register tallinn; }
 bare_pod() {

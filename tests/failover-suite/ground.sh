@@ -12,7 +12,6 @@ REGISTERS=0 WITNESS="" OBSERVER="" LOOPS=()
 now() { local up rest; read -r up rest </proc/uptime; echo "$up"; }
 # by_clock WALL-TIME: that moment on the machine's clock since its boot.
 by_clock() { awk -v up="$(now)" -v wall="$(date +%s.%N)" -v then="$(date -d "$1" +%s.%N)" 'BEGIN {printf "%.2f", up - (wall - then)}'; }
-since() { awk -v a="$1" -v b="$(now)" 'BEGIN {printf "%.1f", b - a}'; }
 # allow overlap FROM TO | allow loss SITE FROM TO: what the scenario causes knowingly.
 allow() { echo "$*" >>"$WITNESS/allowed"; }
 

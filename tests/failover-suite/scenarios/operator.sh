@@ -47,7 +47,7 @@ scenario_kill_after_each_write_planned_embassy() { each_write "planned switch" l
 # Forced, with home fenced by a person: the order alone is what the kills hit.
 forced_there() {
   local number ticket
-  number=$(($(number_in luxembourg) + 2)); ticket=$(field luxembourg "failoverrecord/$NAME" '{.spec.revision}.{.spec.peerRevision}')
+  number=$(($(number_in luxembourg) + 2)); ticket=$(field luxembourg "failoverrecord/$NAME" '{.spec.revision}.{.spec.peers.tallinn}')
   in_site luxembourg create -f - >/dev/null <<YAML
 apiVersion: dataembassy.io/v1alpha1
 kind: Failover

@@ -28,7 +28,7 @@ take_over_from_fenced_home() {
 }
 fenced_and_empty() { [ "$(field tallinn "failoverrecord/$NAME" '{.spec.humanFence}')" = true ] && [ -z "$(in_site tallinn -n "$NAMESPACE" get pods -l '!dataembassy.io/mover' -o name)" ]; }
 knows_fence() {
-  [ "$(field luxembourg "failoverrecord/$NAME" '{.spec.peerRevision}')" = "$(field tallinn "failoverrecord/$NAME" '{.spec.revision}')" ] &&
+  [ "$(field luxembourg "failoverrecord/$NAME" '{.spec.peers.tallinn}')" = "$(field tallinn "failoverrecord/$NAME" '{.spec.revision}')" ] &&
     [ "$(field tallinn "dataembassy/$NAME" '{.status.ticket}')" != "" ] && sleep $((${REPORT_INTERVAL%s} + 1))
 }
 # Home, which lost the role while it was fenced, becomes a free standby and gets the role back.

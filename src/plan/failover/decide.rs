@@ -58,6 +58,9 @@ fn write(view: &View, why: &'static str, change: impl FnOnce(&mut FailoverRecord
     change(&mut record);
     if record.epoch != view.record.epoch {
         record.sequence = 0;
+        if record.role.rules() {
+            record.ancestry = volumes::carried_on(&view.record, view.own_point.as_ref());
+        }
     }
     Action::Write(Box::new(record), why)
 }

@@ -43,6 +43,18 @@ pub fn live(record: &FailoverRecordSpec) -> FailoverRecordSpec {
     }
 }
 
+/// The ancestry of a site that enters a new epoch of its own with the bytes that it is writing, as after a cancelled switch: the
+/// newest point of the epoch that ends is on its line, or a standby that holds it would take itself for diverged.
+#[must_use]
+pub fn carried_on(record: &FailoverRecordSpec, newest: Option<&Point>) -> Vec<DataPoint> {
+    let own = newest.map(|point| &point.data).filter(|data| {
+        record.volumes.condition == VolumeCondition::Live
+            && record.role.owns()
+            && data.point.epoch == record.epoch
+    });
+    lineage::of_reign(&record.ancestry, own)
+}
+
 fn with(
     record: &FailoverRecordSpec,
     condition: VolumeCondition,
@@ -87,6 +99,21 @@ mod tests {
     fn resuming_within_an_epoch_begins_no_new_line() {
         let stopped = copied(&record(), &data("1/luxembourg/4"));
         assert!(live(&stopped).ancestry.is_empty(), "the reign goes on where it stopped");
+    }
+
+    #[test]
+    fn a_new_epoch_over_the_same_bytes_keeps_the_points_of_the_old_one_on_its_line() {
+        let mut home = record();
+        home.volumes.condition = VolumeCondition::Live;
+        let newest = Point { data: data("1/luxembourg/4"), ancestry: vec![] };
+        assert_eq!(carried_on(&home, Some(&newest)), [data("1/luxembourg/4")]);
+        let stranger = Point { data: data("3/tallinn/2"), ancestry: vec![] };
+        assert!(carried_on(&home, Some(&stranger)).is_empty(), "another line");
+        home.volumes.condition = VolumeCondition::Clean;
+        assert!(
+            carried_on(&home, Some(&newest)).is_empty(),
+            "the reign that begins names the point that it equals"
+        );
     }
 
     #[test]

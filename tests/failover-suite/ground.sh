@@ -40,7 +40,7 @@ end_loops() { local loop; for loop in "${LOOPS[@]}"; do kill "$loop" 2>/dev/null
 open_register() {
   REGISTERS=$((REGISTERS + 1)); NAMESPACE=${1//_/-}-$REGISTERS; NAME=$NAMESPACE; WITNESS=$WITNESSES/$NAMESPACE
   mkdir "$WITNESS"; chmod 777 "$WITNESS"
-  in_site luxembourg patch site tallinn --type merge -p "{\"spec\":{\"hosting\":{\"namespaces\":[\"$NAMESPACE\"]}}}" >/dev/null || return 1
+  in_site luxembourg patch site tallinn --type json -p "[{\"op\":\"add\",\"path\":\"/spec/hosting/namespaces/-\",\"value\":\"$NAMESPACE\"}]" >/dev/null || return 1
   in_site tallinn create namespace "$NAMESPACE" >/dev/null || return 1
   apply_register tallinn && in_site tallinn apply -f <(manifest embassy.yaml) >/dev/null || return 1
   observe tallinn luxembourg
@@ -128,7 +128,7 @@ keep_evidence() {
   done
 }
 
-# Both sites up and healed, the register gone from both.
+# Both sites up and healed, the register gone from both; fails if that cannot be had.
 close_register() {
   local site
   end_loops
@@ -140,6 +140,9 @@ close_register() {
   in_site tallinn -n "$NAMESPACE" delete dataembassy --all --timeout=20s >/dev/null 2>&1
   in_site luxembourg -n "$NAMESPACE" delete dataembassy --all --timeout=20s >/dev/null 2>&1
   for site in tallinn luxembourg; do in_site "$site" delete namespace "$NAMESPACE" --wait=false --ignore-not-found >/dev/null; done
+  for site in tallinn luxembourg; do
+    in_site "$site" -n "$OPERATOR" rollout status deployment/data-embassy-controller --timeout=60s >/dev/null || return 1
+  done
 }
 
 # Processes in that site's Pods that have a protected volume of this register mounted, movers excepted: on the node, whatever

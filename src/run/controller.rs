@@ -5,7 +5,7 @@ use std::{
     fmt::Debug,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use clap::Args;
@@ -196,21 +196,27 @@ fn keeper(arguments: &Arguments, cluster: &Cluster) -> Keeper {
 
 /// Sites and the site's own certificates, again and again.
 async fn look_after_sites(context: Arc<Context>, health: Health) {
-    let mut renewed = Instant::now();
+    let mut renewed = (Instant::now(), SystemTime::now());
     loop {
         health.beat();
-        if renewed.elapsed() > Duration::from_hours(1) {
+        if renewal_is_due(renewed.0.elapsed(), renewed.1.elapsed().ok()) {
             match context.keeper.keys().await {
                 Ok(keys) => *context.keys.write().await = Arc::new(keys),
                 Err(error) => tracing::warn!(%error, "cannot renew certificates; trying again"),
             }
-            renewed = Instant::now();
+            renewed = (Instant::now(), SystemTime::now());
         }
         if let Err(error) = sites::look(&context).await {
             tracing::warn!(%error, "cannot look after the sites; trying again");
         }
         tokio::time::sleep(pause(&context).await).await;
     }
+}
+
+/// Every hour, and at once when the clock was set: certificates from before may be over, or not begun.
+fn renewal_is_due(since: Duration, by_clock: Option<Duration>) -> bool {
+    let jumped = by_clock.is_none_or(|by_clock| by_clock.abs_diff(since) > Duration::from_mins(1));
+    since > Duration::from_hours(1) || jumped
 }
 
 /// A site that waits for its first contact looks more often.
@@ -302,4 +308,19 @@ fn on_error(embassy: Arc<DataEmbassy>, error: &RunError, context: Arc<Context>) 
         tracing::warn!(namespace, name = embassy.name_any(), %error, "reconcile failed; trying again");
     }
     Action::requeue(error.delay())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_looked_at_every_hour_and_when_the_clock_was_set() {
+        let (minute, hour, year) =
+            (Duration::from_mins(1), Duration::from_hours(1), Duration::from_hours(8760));
+        assert!(!renewal_is_due(minute, Some(minute)));
+        assert!(renewal_is_due(hour + minute, Some(hour + minute)));
+        assert!(renewal_is_due(minute, Some(year)), "set forward");
+        assert!(renewal_is_due(minute, None), "set back");
+    }
 }

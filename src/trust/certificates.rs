@@ -246,9 +246,11 @@ impl Authority {
     }
 }
 
-/// Whether less than a third of the first certificate's life is left at `now`.
+/// Whether less than a third of the first certificate's life is left at `now`, or that life has not begun: it was issued while the
+/// clock ran ahead, and nobody would take it.
 pub fn needs_renewal(pem: &str, now: SystemTime) -> Result<bool, CertificateError> {
-    Ok(Validity::of(pem)?.is_due(now))
+    let validity = Validity::of(pem)?;
+    Ok(now < validity.from || validity.is_due(now))
 }
 
 fn named(common_name: &str, from: SystemTime, until: SystemTime) -> CertificateParams {
@@ -318,6 +320,11 @@ mod tests {
         }
         assert!(!needs_renewal(authority.certificate_pem(), now + 2400 * DAY).unwrap());
         assert!(needs_renewal("", now).is_err());
+        let back = now - 365 * DAY;
+        assert!(
+            needs_renewal(&issued.certificate_pem, back).unwrap(),
+            "issued while the clock was a year ahead"
+        );
     }
 
     #[test]

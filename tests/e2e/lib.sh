@@ -13,7 +13,12 @@ BEGUN=$(date +%s.%N)
 elapsed() { awk -v a="$BEGUN" -v b="$(date +%s.%N)" 'BEGIN {printf "%7.1f s", b - a}'; }
 say() { printf '%s  %s\n' "$(elapsed)" "$*"; }
 in_site() { local site=$1; shift; "$TESTBED" kubectl "$site" "$@"; }
-embassy() { local site=$1; shift; KUBECONFIG=$("$TESTBED" kubeconfig "$site") "$BINARIES/kubectl-embassy" "$@"; }
+# From inside the site where it has a network of its own: while it is cut off, its address cannot be reached from outside.
+embassy() {
+  local site=$1 inside=(); shift
+  [ ! -e "/run/netns/tb-$site" ] || inside=(nsenter "--net=/run/netns/tb-$site")
+  KUBECONFIG=$("$TESTBED" kubeconfig "$site") "${inside[@]}" "$BINARIES/kubectl-embassy" "$@"
+}
 helm_in() { local site=$1; shift; KUBECONFIG=$("$TESTBED" kubeconfig "$site") "$("$TESTBED" bin)/helm" "$@"; }
 
 # until_true SECONDS WHAT COMMAND...: waits; says what did not come about.

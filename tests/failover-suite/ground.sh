@@ -145,14 +145,12 @@ close_register() {
   done
 }
 
-# Processes in that site's Pods that have a protected volume of this register mounted, movers excepted: on the node, whatever
-# any API server says.
+# Processes in that site's Pods that have a protected volume of this register mounted, on the node, whatever any API server says.
+# Movers, also those that are just being made, are told by where they mount it.
 writers_on_node() {
-  local pid command files=()
+  local pid files=()
   for pid in $(find "/sys/fs/cgroup/pids/tb-$1" -name cgroup.procs -exec cat {} + 2>/dev/null | sort -u); do files+=("/proc/$pid/mountinfo"); done
   [ ${#files[@]} -gt 0 ] || return 0
-  grep -ls "_${NAMESPACE}_" "${files[@]}" | while IFS=/ read -r _ _ pid _; do
-    command=$(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)
-    case $command in "" | *"data-embassy mover "*) ;; *) echo "${command:0:60}" ;; esac
-  done
+  grep -s "_${NAMESPACE}_" "${files[@]}" | grep -v '/volumes/[a-z0-9-]* ' | cut -d/ -f3 | sort -u |
+    while read -r pid; do tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | cut -c1-60; done
 }

@@ -55,7 +55,7 @@ scenario_complete_fence() {
   EACH=0.7 meanwhile bare_pod
   sleep 3
   killed_after tallinn 3 eval 'fence tallinn true; sleep 5'
-  say "        operator killed after write ${STRUCK:-none}"
+  say "        operator killed after ${STRUCK:-nothing}"
   check "the fence is finished by the next operator" until_true 60 "no process with the volume on the node" node_is_clear
   local complete; complete=$(now)
   over_the_minute

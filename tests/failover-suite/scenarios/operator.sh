@@ -29,9 +29,9 @@ each_write() {
   for number in $(seq "${FROM_WRITE:-1}" "${STEP:-1}" "$(wc -l <<<"$writes")"); do
     killed_after "$site" "$number" "$there"; code=$?
     case $code in
-      0) check "$what, $site's operator killed after write $STRUCK" true ;;
+      0) check "$what, $site's operator killed after $STRUCK" true ;;
       1) say "        there was no write $number this time" ;;
-      *) check "$what, $site's operator killed after write ${STRUCK:-$number}: ends as ordered" false; return 1 ;;
+      *) check "$what, $site's operator killed after ${STRUCK:-write $number}: ends as ordered" false; return 1 ;;
     esac
     "$back" || { check "back home after write $number" false; return 1; }
   done

@@ -187,8 +187,7 @@ fn life(validity: &Validity, now: SystemTime) -> Life {
 
 fn is_newer(store: &Secret, used: &Validity, now: SystemTime) -> bool {
     let kept = text(store, "tls.crt").and_then(|certificate| Validity::of(&certificate).ok());
-    // Both may have begun in the same second.
-    kept.is_some_and(|kept| (kept.from, kept.until) > (used.from, used.until) && !kept.is_over(now))
+    kept.is_some_and(|kept| kept.replaces(used, now))
 }
 
 fn request(store: &Secret) -> Option<Request> {

@@ -117,6 +117,19 @@ impl Validity {
         self.until <= now
     }
 
+    /// Whether a certificate is of use at `now`.
+    #[must_use]
+    pub fn holds(&self, now: SystemTime) -> bool {
+        self.from <= now && now < self.until
+    }
+
+    /// Whether it is to be used rather than `other`: it began later (or in the same second and ends later), or the other is of
+    /// no use. One that has not begun, issued while the clock ran ahead, replaces nothing.
+    #[must_use]
+    pub fn replaces(&self, other: &Self, now: SystemTime) -> bool {
+        self.holds(now) && (!other.holds(now) || (self.from, self.until) > (other.from, other.until))
+    }
+
     fn of_der(der: &CertificateDer<'_>) -> Result<Self, CertificateError> {
         let certificate = parse(der)?;
         let time = |seconds: i64| {
@@ -346,6 +359,18 @@ mod tests {
         let longest = Validity::longest(&both).unwrap();
         assert_eq!(longest, Validity::of(new.certificate_pem()).unwrap());
         assert!(Validity::longest("").is_err());
+    }
+
+    #[test]
+    fn a_later_certificate_replaces_an_earlier_one_if_it_is_of_use() {
+        let now = SystemTime::now();
+        let days = |from: u32, until: u32| Validity { from: now + from * DAY, until: now + until * DAY };
+        let (early, late) = (days(0, 90), days(60, 150));
+        for (at, replaced) in [(59, false), (60, true), (100, true), (149, true), (150, false)] {
+            assert_eq!(late.replaces(&early, now + at * DAY), replaced, "after {at} days");
+        }
+        assert!(early.replaces(&late, now + 30 * DAY), "the late one was issued by a clock that ran ahead");
+        assert!(!early.replaces(&early, now + DAY) && !early.replaces(&late, now + 61 * DAY));
     }
 
     #[test]

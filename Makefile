@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .PHONY: help setup test unit admission large testbed e2e failover stress times idle demo lint advisories generate
 
 # Suites that need no cluster.
-UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault
+UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault --test damage
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:

@@ -1,4 +1,5 @@
-//! The direction of the layers: `api ← plan ← {observe, act} ← run ← main`; `vault`, `mover`, `trust` stand beside them.
+//! The direction of the layers: `api ← plan ← {observe, act} ← run ← main`; `vault`, `mover`, `trust` stand beside them, and
+//! the mover reads the manifests that `plan` defines.
 
 #![cfg(test)]
 
@@ -10,7 +11,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("plan", &["api", "plan"]),
     ("trust", &["api", "trust"]),
     ("vault", &["api", "trust", "vault"]),
-    ("mover", &["api", "trust", "vault", "mover"]),
+    ("mover", &["api", "plan", "trust", "vault", "mover"]),
     ("cluster", &["api", "cluster"]),
     ("observe", &["api", "plan", "cluster", "trust", "vault", "observe"]),
     ("act", &["api", "plan", "cluster", "trust", "vault", "act"]),

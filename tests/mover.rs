@@ -78,6 +78,7 @@ impl<S: Store + 'static> Bench<S> {
                 claims: vec![CLAIM.to_owned()],
                 objects: None,
                 object_count: 0,
+                inventory_base: None,
             },
         )
     }
@@ -342,8 +343,13 @@ fn a_missing_claim_is_named() {
 fn no_claims_is_a_valid_backup() {
     let bench = Bench::new();
     let engine = Engine::open_or_create(bench.store.clone(), &bench.key).unwrap();
-    let parameters =
-        BackupParameters { volumes: bench.path("home"), claims: vec![], objects: None, object_count: 0 };
+    let parameters = BackupParameters {
+        volumes: bench.path("home"),
+        claims: vec![],
+        objects: None,
+        object_count: 0,
+        inventory_base: None,
+    };
     let done = backup(engine, &parameters).unwrap();
     assert_eq!((done.bytes, done.files), (0, 0));
     let restored = bench.restore(&RestoreParameters { claims: vec![], ..bench.restoring(&done) }).unwrap();

@@ -1,6 +1,6 @@
 //! `DataEmbassy`: what to protect, where, and how.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyIngressRule},
@@ -145,6 +145,52 @@ pub struct Replication {
     /// How many recovery points are kept as objects in the clusters; the vault keeps all.
     #[serde(default)]
     pub retention: Retention,
+    /// When the vault is read back and verified; without it only restores are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+}
+
+/// When all that the vault holds is read back, and how far that goes.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Verification {
+    /// Cron schedule in UTC, or with a time zone behind it: `0 3 * * *`. `H` in place of a number spreads embassies: `H 3 * * *`.
+    #[schemars(length(min = 9, max = 100))]
+    #[x_kube(validation = ("self.matches('^[^ ]+( [^ ]+){4,5}$')", "replication.verification.schedule must be the five fields of a cron schedule (minute, hour, day of month, month, day of week), such as '0 3 * * *', with at most a time zone behind them"))]
+    pub schedule: String,
+    /// How far it goes.
+    #[serde(default)]
+    pub depth: Depth,
+}
+
+/// How far a verification goes.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// Without any key: SHA-256 of every file, every signature, every chain, nothing taken back.
+    #[default]
+    Quick,
+    /// Also every blob decrypted and compared with its id, where this site holds the key.
+    Deep,
+}
+
+impl fmt::Display for Depth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quick => "Quick",
+            Self::Deep => "Deep",
+        })
+    }
+}
+
+impl FromStr for Depth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Quick, Self::Deep]
+            .into_iter()
+            .find(|depth| depth.to_string() == text)
+            .ok_or_else(|| "write Quick or Deep".to_owned())
+    }
 }
 
 /// The copying engine: exactly one member is set.
@@ -394,6 +440,9 @@ pub struct DataEmbassyStatus {
     /// The newest copy that was read back abroad and found whole.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_verified: Option<PointStatus>,
+    /// The last verification of all that the vault holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<VerificationStatus>,
     /// Each site, as its last signed report says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -413,6 +462,27 @@ pub struct PointStatus {
     pub sequence: i64,
     /// When the copy was begun.
     pub time: Time,
+}
+
+/// A verification, in short.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct VerificationStatus {
+    /// When it ended.
+    pub time: Time,
+    /// How far it went.
+    pub depth: Depth,
+    /// Recovery points that were looked at.
+    pub points: i64,
+    /// Files that were read.
+    pub files: i64,
+    /// Their bytes.
+    pub bytes: i64,
+    /// Files that are wrong.
+    pub damaged_files: i64,
+    /// The first of them, and which recovery points they cost.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub damage: Vec<String>,
 }
 
 /// A site, as its last signed report says.

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Bytes", type_ = "integer", json_path = ".spec.bytes"),
     printcolumn(name = "Files", type_ = "integer", json_path = ".spec.files"),
     printcolumn(name = "Verified", type_ = "date", json_path = ".status.verifiedAt"),
+    printcolumn(name = "Damage", type_ = "string", json_path = ".status.damage"),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".spec.snapshot", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -76,17 +77,24 @@ pub enum Consistency {
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryPointStatus {
-    /// When the copy abroad was last read back and found whole.
+    /// When the copy abroad was last read back and found whole. Gone while it is damaged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
-    /// How it was verified: `Restored` means every blob was decrypted, hashed and written to the standby volumes.
+    /// How it was verified.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_by: Option<VerificationDepth>,
+    /// What the last verification found wrong with it: the file, and how it is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damage: Option<String>,
 }
 
 /// How a copy was verified.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VerificationDepth {
-    /// Restored into the standby volumes, every blob checked.
+    /// Restored into the standby volumes, every blob decrypted and hashed.
     Restored,
+    /// Every file that it needs was read and has the SHA-256 that was signed.
+    Quick,
+    /// Every blob was also decrypted and hashed.
+    Deep,
 }

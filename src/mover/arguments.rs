@@ -1,8 +1,12 @@
 //! Arguments of `data-embassy mover`, as the operator writes them into Jobs.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::api::data_embassy::Depth;
+use crate::api::epoch::Epoch;
+use crate::trust::{chain::ChainHead, signing::PublicKey};
 
 /// Moves a namespace's data and objects between its volumes, its API server and a vault.
 #[derive(Debug, Clone, Parser)]
@@ -21,29 +25,39 @@ pub enum VerbArguments {
     Restore(RestoreArguments),
     /// Apply the captured objects of a recovery point.
     Activate(ActivateArguments),
+    /// Read all that the vault holds of an embassy, and say what is wrong with it.
+    Verify(VerifyArguments),
 }
 
-/// What all verbs need.
+/// The vault, and how the run ends.
 #[derive(Debug, Clone, Args)]
-pub struct CommonArguments {
+pub struct VaultArguments {
     /// Address of the vault, `https://host:port`.
-    #[arg(long)]
-    pub vault: String,
-    /// The repository, `<namespace>/<name>/<epoch>`.
-    #[arg(long)]
-    pub repository: String,
-    /// Folder with `ca.crt`, `tls.crt`, `tls.key` and `repository-key`.
+    #[arg(long = "vault")]
+    pub url: String,
+    /// Folder with `ca.crt`, `tls.crt`, `tls.key` and the repository keys.
     #[arg(long, default_value = "/etc/data-embassy/mover")]
     pub credentials: PathBuf,
+    /// Where the outcome is written.
+    #[arg(long, default_value = "/dev/termination-log")]
+    pub termination_log: PathBuf,
+}
+
+/// What all verbs that use one repository need.
+#[derive(Debug, Clone, Args)]
+pub struct CommonArguments {
+    /// The vault, and how the run ends.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// The repository, `<namespace>/<name>/<epoch>`; its key is `repository-key` among the credentials.
+    #[arg(long)]
+    pub repository: String,
     /// Folder with a folder for each mounted claim.
     #[arg(long, default_value = "/volumes")]
     pub volumes: PathBuf,
     /// Folder for what is needed only while running.
     #[arg(long, default_value = "/work")]
     pub scratch: PathBuf,
-    /// Where the outcome is written.
-    #[arg(long, default_value = "/dev/termination-log")]
-    pub termination_log: PathBuf,
 }
 
 /// Arguments of a backup.
@@ -64,6 +78,9 @@ pub struct BackupArguments {
     /// Protected claims.
     #[arg(long = "claim")]
     pub claims: Vec<String>,
+    /// Inventory of the point before in the same repository, from its manifest.
+    #[arg(long)]
+    pub inventory_base: Option<String>,
 }
 
 /// Arguments of a restore.
@@ -114,14 +131,84 @@ pub struct ActivateArguments {
     pub namespace: String,
 }
 
+/// Arguments of a verification.
+#[derive(Debug, Clone, Args)]
+pub struct VerifyArguments {
+    /// The vault, and how the run ends.
+    #[command(flatten)]
+    pub vault: VaultArguments,
+    /// The protected namespace.
+    #[arg(long)]
+    pub namespace: String,
+    /// Name of its `DataEmbassy`.
+    #[arg(long)]
+    pub embassy: String,
+    /// Pinned signing key of a site, `<site>=ed25519:<base64>`.
+    #[arg(long = "key")]
+    pub keys: Vec<SiteKeyArgument>,
+    /// The last manifest of an epoch that was verified before, `<epoch>=<sequence>:<sha256>`.
+    #[arg(long = "seen-point")]
+    pub seen_points: Vec<SeenArgument<Epoch>>,
+    /// The last letter of a site that was verified before, `<site>=<sequence>:<sha256>`.
+    #[arg(long)]
+    pub seen_mail: Vec<SeenArgument<String>>,
+    /// `Quick` needs no key; `Deep` also decrypts every blob of the epochs whose keys are given.
+    #[arg(long, default_value = "Quick", value_parser = Depth::from_str)]
+    pub depth: Depth,
+    /// Epoch whose key is `repository-key-<number>-<site>` among the credentials.
+    #[arg(long = "repository-key")]
+    pub repository_keys: Vec<Epoch>,
+}
+
+/// A site and its pinned key.
+#[derive(Debug, Clone)]
+pub struct SiteKeyArgument {
+    /// The site.
+    pub site: String,
+    /// Its key.
+    pub key: PublicKey,
+}
+
+impl FromStr for SiteKeyArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (site, key) = text.split_once('=').ok_or("write <site>=ed25519:<base64>")?;
+        Ok(Self { site: site.to_owned(), key: key.parse().map_err(|error| format!("{error}"))? })
+    }
+}
+
+/// How far a chain was verified before.
+#[derive(Debug, Clone)]
+pub struct SeenArgument<T> {
+    /// Whose chain.
+    pub of: T,
+    /// Its last document.
+    pub head: ChainHead,
+}
+
+impl<T: FromStr<Err: std::fmt::Display>> FromStr for SeenArgument<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = "write <whose>=<sequence>:<sha256>";
+        let (of, head) = text.split_once('=').ok_or(form)?;
+        let (sequence, digest) = head.split_once(':').ok_or(form)?;
+        let sequence = sequence.parse().map_err(|_| form)?;
+        let of = of.parse().map_err(|error: T::Err| error.to_string())?;
+        Ok(Self { of, head: ChainHead { sequence, digest: digest.to_owned() } })
+    }
+}
+
 impl VerbArguments {
-    /// What all verbs need.
+    /// The vault, and how the run ends.
     #[must_use]
-    pub const fn common(&self) -> &CommonArguments {
+    pub const fn vault(&self) -> &VaultArguments {
         match self {
-            Self::Backup(arguments) => &arguments.common,
-            Self::Restore(arguments) => &arguments.common,
-            Self::Activate(arguments) => &arguments.common,
+            Self::Backup(arguments) => &arguments.common.vault,
+            Self::Restore(arguments) => &arguments.common.vault,
+            Self::Activate(arguments) => &arguments.common.vault,
+            Self::Verify(arguments) => &arguments.vault,
         }
     }
 }
@@ -141,16 +228,38 @@ mod tests {
     fn a_job_needs_no_paths() {
         let arguments =
             parse(&["backup", "--namespace=registers", "--embassy=land", "--claim=data"]).unwrap();
-        let common = arguments.verb.common();
-        assert_eq!(common.volumes, PathBuf::from("/volumes"));
-        assert_eq!(common.credentials, PathBuf::from("/etc/data-embassy/mover"));
-        assert_eq!(common.scratch, PathBuf::from("/work"));
+        assert_eq!(arguments.verb.vault().credentials, PathBuf::from("/etc/data-embassy/mover"));
+        let VerbArguments::Backup(backup) = arguments.verb else { panic!("{:?}", arguments.verb) };
+        assert_eq!(backup.common.volumes, PathBuf::from("/volumes"));
+        assert_eq!(backup.common.scratch, PathBuf::from("/work"));
     }
 
     #[test]
     fn a_backup_of_objects_only_is_possible() {
         let arguments = parse(&["backup", "--namespace=registers", "--embassy=land"]).unwrap();
         assert!(matches!(arguments.verb, VerbArguments::Backup(backup) if backup.claims.is_empty()));
+    }
+
+    #[test]
+    fn a_verification_takes_what_the_operator_writes() {
+        let key = crate::trust::signing::SiteKey::generate().unwrap().public();
+        let base = ["mover", "verify", "--vault=https://vault:8443", "--namespace=ns", "--embassy=land"];
+        let further = [
+            format!("--key=tallinn={key}"),
+            "--seen-point=1/tallinn=42:ab".to_owned(),
+            "--seen-mail=tallinn=7:cd".to_owned(),
+            "--depth=Deep".to_owned(),
+            "--repository-key=1/tallinn".to_owned(),
+        ];
+        let all = base.iter().copied().chain(further.iter().map(String::as_str));
+        let VerbArguments::Verify(read) = Arguments::try_parse_from(all).unwrap().verb else { panic!() };
+        assert_eq!((read.keys[0].site.as_str(), &read.keys[0].key), ("tallinn", &key));
+        assert_eq!(read.seen_points[0].head.sequence, 42);
+        assert_eq!((read.seen_mail[0].of.as_str(), read.depth), ("tallinn", Depth::Deep));
+        for bad in ["--key=tallinn", "--key=tallinn=x", "--seen-mail=a", "--seen-point=a=1:b", "--depth=deep"]
+        {
+            assert!(Arguments::try_parse_from(base.iter().copied().chain([bad])).is_err(), "{bad}");
+        }
     }
 
     #[test]

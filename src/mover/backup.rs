@@ -9,6 +9,7 @@ use super::{
     directory,
     engine::Engine,
     failure::Failure,
+    inventory,
     outcome::BackupDone,
     progress::Progress,
     source::{Root, Volumes, Watch},
@@ -26,6 +27,8 @@ pub struct BackupParameters {
     pub objects: Option<PathBuf>,
     /// How many objects it holds.
     pub object_count: u64,
+    /// The inventory of the point before in the same repository.
+    pub inventory_base: Option<String>,
 }
 
 /// Writes a snapshot; there is none if anything could not be read exactly.
@@ -52,13 +55,16 @@ pub fn backup(engine: Engine, parameters: &BackupParameters) -> Result<BackupDon
             format!("the snapshot holds {} of {expected} entries; run the backup again", found.entries);
         return Err(Failure::Internal(text));
     }
+    let snapshot = written.snapshot.to_hex().to_string();
+    let inventory = inventory::write(&reader, &snapshot, parameters.inventory_base.as_deref())?;
     Ok(BackupDone {
-        snapshot: written.snapshot.to_hex().to_string(),
+        snapshot,
         tree: written.tree.to_hex().to_string(),
         bytes: found.bytes,
         files: found.files,
         objects: parameters.object_count,
         content_digest: found.digest,
+        inventory,
         uploaded_bytes: uploaded,
     })
 }

@@ -1,4 +1,4 @@
-//! The mover: backup, restore, capture and activation, each one short-lived process in a Pod of its own.
+//! The mover: backup, restore, capture, activation and verification, each one short-lived process in a Pod of its own.
 
 pub mod activate;
 pub mod arguments;
@@ -7,6 +7,7 @@ pub mod capture;
 mod directory;
 pub mod engine;
 pub mod failure;
+pub mod inventory;
 mod node;
 pub mod outcome;
 mod progress;
@@ -15,3 +16,4 @@ pub mod run;
 mod source;
 mod survey;
 mod vault;
+pub mod verify;

@@ -1,11 +1,22 @@
 //! What a mover run reports to the operator: one line of JSON in the Pod's termination log.
 
-use std::{fs, io, path::Path};
+use std::{collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+use super::verify::Seen;
+use crate::api::epoch::Epoch;
+use crate::plan::verification::{Checked, narrow};
+use crate::trust::chain::ChainHead;
+
 /// Longest failure message, in bytes; the kubelet keeps 4096 bytes of a termination log.
 const LONGEST_MESSAGE: usize = 1500;
+/// Longest result of a verification, in bytes.
+const LONGEST_RESULT: usize = 3900;
+/// Most damaged files that a result names.
+const MOST_DAMAGE: usize = 8;
+/// Most ranges of points.
+const MOST_RANGES: usize = 16;
 
 /// How a run ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +28,8 @@ pub enum Outcome {
     Restore(RestoreDone),
     /// The captured objects are applied.
     Activate(ActivateDone),
+    /// Everything was read; what is wrong is named.
+    Verify(Box<VerifyDone>),
     /// Nothing may be concluded but this.
     Failed(Failed),
 }
@@ -37,6 +50,8 @@ pub struct BackupDone {
     pub objects: u64,
     /// Digest over the volumes, the same for their exact copies.
     pub content_digest: String,
+    /// Name of its inventory in the repository.
+    pub inventory: String,
     /// Bytes sent to the vault.
     pub uploaded_bytes: u64,
 }
@@ -61,6 +76,52 @@ pub struct RestoreDone {
 pub struct ActivateDone {
     /// Number of applied objects.
     pub applied: u64,
+}
+
+/// Facts about a finished verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct VerifyDone {
+    /// What was found.
+    pub checked: Checked,
+    /// How far each sound chain of manifests goes now, where it goes further than before.
+    pub points: BTreeMap<Epoch, ChainHead>,
+    /// How far each sound chain of letters goes now, where it goes further than before.
+    pub mail: BTreeMap<String, ChainHead>,
+}
+
+impl VerifyDone {
+    /// Cut to what a termination log holds: fewer named files (the log has all), wider ranges of points, and heads that are
+    /// left for the next time.
+    #[must_use]
+    pub fn fitting(mut self, seen: &Seen) -> Self {
+        self.points.retain(|epoch, head| seen.points.get(epoch) != Some(head));
+        self.mail.retain(|site, head| seen.mail.get(site) != Some(head));
+        let checked = &mut self.checked;
+        checked.damage.truncate(MOST_DAMAGE);
+        checked.damage.iter_mut().for_each(|damage| narrow(&mut damage.points, 2));
+        narrow(&mut checked.affected, MOST_RANGES);
+        let too_long = |done: &Self| serde_json::to_vec(done).is_ok_and(|text| text.len() > LONGEST_RESULT);
+        while too_long(&self) && self.shorten() {}
+        self
+    }
+
+    /// Leaves something out; says whether there was anything.
+    fn shorten(&mut self) -> bool {
+        let checked = &mut self.checked;
+        if checked.damage.len() > 1 {
+            return checked.damage.pop().is_some();
+        }
+        if self.points.pop_first().is_some() {
+            return true;
+        }
+        // The oldest epochs change least.
+        let shortened = checked.reached.len() > 1;
+        if shortened {
+            checked.reached.remove(0);
+        }
+        shortened
+    }
 }
 
 /// Why a run failed.
@@ -190,6 +251,7 @@ mod tests {
                 files: 2,
                 objects: 3,
                 content_digest: "c".to_owned(),
+                inventory: "d".to_owned(),
                 uploaded_bytes: 4,
             }),
             Outcome::Restore(RestoreDone {

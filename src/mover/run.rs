@@ -17,7 +17,8 @@ use tokio::{
 use super::{
     activate::{activate, read_objects},
     arguments::{
-        ActivateArguments, Arguments, BackupArguments, CommonArguments, RestoreArguments, VerbArguments,
+        ActivateArguments, Arguments, BackupArguments, CommonArguments, RestoreArguments, VaultArguments,
+        VerbArguments, VerifyArguments,
     },
     backup::{BackupParameters, backup},
     capture::capture,
@@ -25,6 +26,7 @@ use super::{
     failure::Failure,
     outcome::Outcome,
     restore::{Expected, RestoreParameters, restore},
+    verify::{self, verify},
 };
 use crate::trust::tls::Material;
 use crate::vault::client::RepositoryClient;
@@ -34,7 +36,7 @@ use crate::vault::client::RepositoryClient;
 pub fn run(arguments: Arguments) -> ExitCode {
     // The engine reports each step; its warnings suffice.
     log::set_max_level(log::LevelFilter::Warn);
-    let report = Arc::new(Report::new(&arguments.verb.common().termination_log));
+    let report = Arc::new(Report::new(&arguments.verb.vault().termination_log));
     if let Err(error) = report.clone().on_termination() {
         tracing::warn!(%error, "a stop of the Pod will not be reported");
     }
@@ -56,6 +58,7 @@ fn perform(verb: &VerbArguments) -> Result<Outcome, Failure> {
         VerbArguments::Backup(arguments) => run_backup(arguments),
         VerbArguments::Restore(arguments) => run_restore(arguments),
         VerbArguments::Activate(arguments) => run_activate(arguments),
+        VerbArguments::Verify(arguments) => run_verify(arguments),
     }
 }
 
@@ -72,6 +75,7 @@ fn run_backup(arguments: &BackupArguments) -> Result<Outcome, Failure> {
         claims: arguments.claims.clone(),
         objects: Some(objects),
         object_count,
+        inventory_base: arguments.inventory_base.clone(),
     };
     Ok(Outcome::Backup(backup(Engine::open_or_create(store, &key)?, &parameters)?))
 }
@@ -99,18 +103,51 @@ fn run_activate(arguments: &ActivateArguments) -> Result<Outcome, Failure> {
     Ok(Outcome::Activate(done))
 }
 
+fn run_verify(arguments: &VerifyArguments) -> Result<Outcome, Failure> {
+    let repository_keys = arguments
+        .repository_keys
+        .iter()
+        .map(|epoch| {
+            Ok((epoch.clone(), credential(&arguments.vault, &format!("repository-key-{}", epoch.slug()))?))
+        })
+        .collect::<Result<_, Failure>>()?;
+    let done = verify(&verify::Parameters {
+        vault: arguments.vault.url.clone(),
+        material: material(&arguments.vault)?,
+        namespace: arguments.namespace.clone(),
+        embassy: arguments.embassy.clone(),
+        keys: arguments.keys.iter().map(|key| (key.site.clone(), key.key.clone())).collect(),
+        seen: verify::Seen {
+            points: arguments.seen_points.iter().map(|seen| (seen.of.clone(), seen.head.clone())).collect(),
+            mail: arguments.seen_mail.iter().map(|seen| (seen.of.clone(), seen.head.clone())).collect(),
+        },
+        repository_keys,
+        depth: arguments.depth,
+    })?;
+    Ok(Outcome::Verify(Box::new(done)))
+}
+
 /// The vault's repository and the key to it.
 fn repository(common: &CommonArguments) -> Result<(Arc<dyn Store>, String), Failure> {
-    let read = |name: &str| {
-        let path = common.credentials.join(name);
-        fs::read_to_string(&path).map_err(|error| {
-            Failure::Internal(format!("cannot read {}: {error}; check the Job's Secret", path.display()))
-        })
-    };
-    let material = Material { ca: read("ca.crt")?, certificate: read("tls.crt")?, key: read("tls.key")? };
+    let material = material(&common.vault)?;
     let client =
-        RepositoryClient::new(&common.vault, &common.repository, &material).map_err(StoreError::from)?;
-    Ok((Arc::new(client), read("repository-key")?))
+        RepositoryClient::new(&common.vault.url, &common.repository, &material).map_err(StoreError::from)?;
+    Ok((Arc::new(client), credential(&common.vault, "repository-key")?))
+}
+
+fn material(vault: &VaultArguments) -> Result<Material, Failure> {
+    Ok(Material {
+        ca: credential(vault, "ca.crt")?,
+        certificate: credential(vault, "tls.crt")?,
+        key: credential(vault, "tls.key")?,
+    })
+}
+
+fn credential(vault: &VaultArguments, name: &str) -> Result<String, Failure> {
+    let path = vault.credentials.join(name);
+    fs::read_to_string(&path).map_err(|error| {
+        Failure::Internal(format!("cannot read {}: {error}; check the Job's Secret", path.display()))
+    })
 }
 
 /// Runs something that needs the API server of this cluster.
@@ -125,7 +162,7 @@ where
     })
 }
 
-fn runtime() -> Result<Runtime, Failure> {
+pub(super) fn runtime() -> Result<Runtime, Failure> {
     let runtime = Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| Failure::Internal(format!("cannot start: {error}")))
 }

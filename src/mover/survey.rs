@@ -88,6 +88,9 @@ impl Surveyor<'_> {
     fn count(&mut self, tree: TreeId) -> Result<(), Failure> {
         for node in self.reader.tree(tree)? {
             self.found.entries += 1;
+            for chunk in node.content.as_deref().unwrap_or_default() {
+                self.reader.length(*chunk)?;
+            }
             if let Some(tree) = node.subtree {
                 self.count(tree)?;
             }

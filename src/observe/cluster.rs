@@ -28,6 +28,8 @@ use crate::plan::desired::Owner;
 use crate::plan::desired::fence::Workload;
 use crate::plan::desired::fence::WorkloadKind;
 use crate::plan::desired::network::Destination;
+use crate::plan::task::TASK_ANNOTATION;
+use crate::plan::task::VERIFICATION;
 
 /// Why the cluster could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +58,10 @@ pub struct Seen {
     pub movers: Vec<Pod>,
     /// Workloads that no other controller owns.
     pub workloads: Vec<Workload>,
-    /// The operator's mover Jobs.
+    /// The operator's mover Jobs, verifications excepted.
     pub jobs: Vec<Job>,
+    /// Verifications of the vault, which use no volume and stand in nobody's way.
+    pub verifications: Vec<Job>,
     /// The operator's policies.
     pub policies: Vec<NetworkPolicy>,
     /// Recovery points as objects.
@@ -91,6 +95,7 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
         workloads(client, namespace),
     )?;
     let selector = &embassy.spec.protect.volumes.selector;
+    let (verifications, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(verifies);
     let (movers, pods): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(is_mover);
     Ok(Seen {
         record,
@@ -102,6 +107,7 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
         movers,
         workloads,
         jobs,
+        verifications,
         policies,
         points,
     })
@@ -153,6 +159,10 @@ fn is_mover(pod: &Pod) -> bool {
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     let embassy = pod.labels().get(MOVER_LABEL);
     embassy.zip(account).is_some_and(|(name, account)| account == format!("{name}-mover"))
+}
+
+fn verifies(job: &Job) -> bool {
+    job.annotations().get(TASK_ANNOTATION).is_some_and(|task| task == VERIFICATION)
 }
 
 /// A Pod counts until its containers are known to have ended.

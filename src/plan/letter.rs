@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
-use super::{failover::Document, mandate::Mandate, renewal::Renewal};
+use super::{failover::Document, mandate::Mandate, renewal::Renewal, verification::Checked};
 use crate::api::epoch::PointRef;
 
 /// The body of one letter.
@@ -44,6 +44,9 @@ pub struct Report {
     /// The newest point that the author has restored, every blob checked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified: Option<PointRef>,
+    /// The author's last verification of all that its own vault holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Checked>,
     /// From home to an embassy: the newest report of every other embassy, which the reader has no other way to get.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub enclosed: Vec<Enclosure>,

@@ -27,6 +27,8 @@ pub struct Contents {
     pub objects: i64,
     /// SHA-256 over the volumes' tree.
     pub content_digest: String,
+    /// SHA-256 of the list of objects that the snapshot needs.
+    pub inventory: String,
 }
 
 /// The manifest.

@@ -11,3 +11,4 @@ pub mod renewal;
 pub mod schedule;
 pub mod status;
 pub mod task;
+pub mod verification;

@@ -1,7 +1,8 @@
-//! When the next recovery point is due, and which ones stay as objects in the cluster.
+//! When the next recovery point and the next verification are due, and which points stay as objects in the cluster.
 
 use std::{collections::BTreeSet, time::Duration};
 
+use cronexpr::{FallbackTimezoneOption, MakeTimestamp, ParseOptions, parse_crontab_with};
 use k8s_openapi::jiff::{Timestamp, civil::Date, tz::TimeZone};
 use sha2::{Digest, Sha256};
 
@@ -28,6 +29,17 @@ pub fn due_in(last_cut: Option<Timestamp>, now: Timestamp, interval: Duration) -
         return Duration::ZERO;
     };
     interval.saturating_sub(age)
+}
+
+/// The next time of a cron schedule; UTC unless it names a zone. `H` stands for a number that follows from the identity.
+pub fn next_of(schedule: &str, identity: &str, after: Timestamp) -> Result<Timestamp, String> {
+    let digest = Sha256::digest(identity.as_bytes());
+    let mut options = ParseOptions::default();
+    options.fallback_timezone_option = FallbackTimezoneOption::UTC;
+    options.hashed_value = Some(u64::from(u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])));
+    let crontab = parse_crontab_with(schedule, options).map_err(|error| error.to_string())?;
+    let next = crontab.find_next(MakeTimestamp(after)).map_err(|error| error.to_string())?;
+    Ok(next.timestamp())
 }
 
 /// Delay before trying again after so many failures in a row: 10 s doubling to a quarter of the RPO, at least 10 s.
@@ -95,6 +107,20 @@ mod tests {
         assert_eq!(due_in(Some(at(2_000)), at(1_000), HOUR), Duration::ZERO);
         assert_eq!(due_in(Some(at(1_000)), at(1_600), HOUR), Duration::from_mins(50));
         assert_eq!(due_in(Some(at(1_000)), at(9_000), HOUR), Duration::ZERO);
+    }
+
+    #[test]
+    fn cron_schedules_are_utc_and_spread() {
+        // 1 700 000 000 is 2023-11-14 22:13:20 UTC.
+        let next = |schedule: &str, identity: &str| next_of(schedule, identity, at(1_700_000_000));
+        assert_eq!(next("0 3 * * *", "a/b").unwrap().to_string(), "2023-11-15T03:00:00Z");
+        assert_eq!(next("0 3 * * * Europe/Tallinn", "a/b").unwrap().to_string(), "2023-11-15T01:00:00Z");
+        assert_eq!(next("*/5 * * * *", "a/b").unwrap().to_string(), "2023-11-14T22:15:00Z");
+        assert_eq!(next("H 3 * * *", "a/b"), next("H 3 * * *", "a/b"));
+        assert_ne!(next("H 3 * * *", "a/b"), next("H 3 * * *", "registers/land"));
+        for wrong in ["0 25 * * *", "daily", "0 3 * *", "", "0 0 30 2 *", "0 3 * * * Nowhere/At_All"] {
+            assert!(next(wrong, "a/b").is_err(), "{wrong}");
+        }
     }
 
     #[test]

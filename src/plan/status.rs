@@ -7,10 +7,12 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use super::{
     failover::{Action, Peer, View},
     manifest::Manifest,
+    schedule,
+    verification::{self, Checked},
 };
 use crate::api::{
     conditions::{ConditionType, Finding, merge},
-    data_embassy::{DataEmbassySpec, DataEmbassyStatus, PointStatus, SiteReport},
+    data_embassy::{DataEmbassySpec, DataEmbassyStatus, PointStatus, SiteReport, VerificationStatus},
     duration,
     epoch::PointRef,
     failover_record::{FailoverRecordSpec, Role, VolumeCondition},
@@ -40,6 +42,14 @@ pub struct Facts<'a> {
     pub newest: Option<&'a Manifest>,
     /// The newest point that was restored abroad, every blob checked.
     pub verified: Option<&'a Manifest>,
+    /// The last verification of all that a vault holds; where there are several, one that found damage.
+    pub checked: Option<&'a Checked>,
+    /// Whether the newest point is damaged at its vault.
+    pub newest_damaged: bool,
+    /// Namespace and name, which a schedule may depend on.
+    pub identity: &'a str,
+    /// Why the last verification did not end.
+    pub verification_trouble: Option<&'a str>,
     /// When each other site last reported, by its clock; for people.
     pub reported: BTreeMap<&'a str, &'a Time>,
     /// The last failure, if the last attempt failed.
@@ -72,6 +82,7 @@ pub fn status(facts: &Facts, old: Option<&DataEmbassyStatus>) -> DataEmbassyStat
         ticket: Some(record.ticket()),
         last_recovery_point: facts.newest.map(point_status),
         last_verified: facts.verified.map(point_status),
+        verification: facts.checked.map(verification_status),
         sites: sites(facts.view),
         conditions: merge(old_conditions, &findings(facts), facts.generation, facts.now),
     }
@@ -82,6 +93,18 @@ fn point_status(manifest: &Manifest) -> PointStatus {
         epoch: manifest.point.epoch.to_string(),
         sequence: manifest.point.sequence,
         time: manifest.cut_time.clone(),
+    }
+}
+
+fn verification_status(checked: &Checked) -> VerificationStatus {
+    VerificationStatus {
+        time: checked.time.clone(),
+        depth: checked.depth,
+        points: checked.points,
+        files: checked.files,
+        bytes: checked.bytes,
+        damaged_files: checked.damaged_files,
+        damage: checked.damage.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -331,6 +354,55 @@ fn verified(facts: &Facts) -> Finding {
     let finding = |holds: Option<bool>, reason, message: String| {
         Finding::new(ConditionType::Verified, holds, reason, message)
     };
+    if let Some(checked) = facts.checked.filter(|checked| !checked.is_sound()) {
+        return finding(Some(false), "Damaged", damage_message(checked));
+    }
+    let Some(wanted) = &facts.spec.replication.verification else { return restored(facts) };
+    let next = |after| schedule::next_of(&wanted.schedule, facts.identity, after);
+    let trouble = facts.verification_trouble.map_or_else(String::new, |why| format!(": {why}"));
+    match facts.checked {
+        _ if next(facts.now).is_err() => {
+            let why = next(facts.now).err().unwrap_or_default();
+            let message = format!("spec.replication.verification.schedule cannot be read: {why}");
+            finding(None, "InvalidSchedule", message)
+        }
+        None => Finding { message: format!("no verification has ended yet{trouble}"), ..restored(facts) },
+        // A whole one was left out.
+        Some(checked) if next(checked.time.0).and_then(next).is_ok_and(|due| due < facts.now) => finding(
+            None,
+            "Overdue",
+            format!("the last verification ended at {}, and none since{trouble}", checked.time.0),
+        ),
+        Some(checked) => finding(
+            Some(true),
+            "ReadBack",
+            format!(
+                "all {} files of {} recovery points were read back at {} ({}) and are what was signed",
+                checked.files, checked.points, checked.time.0, checked.depth
+            ),
+        ),
+    }
+}
+
+fn damage_message(checked: &Checked) -> String {
+    let first = checked.damage.first().map_or_else(String::new, |damage| format!(", the first: {damage}"));
+    let cost = if checked.affected.is_empty() {
+        "no recovery point is lost by it".to_owned()
+    } else {
+        format!("recovery points {} cannot be restored from them", verification::list(&checked.affected))
+    };
+    format!(
+        "{} files of the vault are damaged{first}; {cost}. Put them back from a copy of the vault's volume, or switch \
+         the register over and back: each reign begins a new repository",
+        checked.damaged_files
+    )
+}
+
+/// What restores proved, where nothing else was asked for.
+fn restored(facts: &Facts) -> Finding {
+    let finding = |holds: Option<bool>, reason, message: String| {
+        Finding::new(ConditionType::Verified, holds, reason, message)
+    };
     match (facts.verified, facts.newest) {
         (Some(verified), Some(newest)) if verified.point == newest.point => finding(
             Some(true),
@@ -378,6 +450,12 @@ fn promotable(facts: &Facts) -> Finding {
     };
     match (record.role, record.volumes.condition) {
         (Role::Active | Role::Promoting, _) => finding(true, "RunsHere", "the register runs here".to_owned()),
+        (Role::Standby, _) if facts.newest_damaged => finding(
+            false,
+            "CopyDamaged",
+            "the newest copy is damaged at the vault: see condition Verified for what and what to do"
+                .to_owned(),
+        ),
         (Role::Standby, VolumeCondition::Clean) if !record.reclone => {
             let at = record.volumes.at.as_ref().map_or_else(String::new, |at| at.point.to_string());
             finding(true, "CopyHere", format!("the volumes hold recovery point {at}, complete and checked"))

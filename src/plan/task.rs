@@ -12,6 +12,9 @@ use crate::api::{
 /// Annotation of a mover Job with its task.
 pub const TASK_ANNOTATION: &str = "dataembassy.io/task";
 
+/// The task of a verification: it is the same for all of them, and beside every other.
+pub const VERIFICATION: &str = "verification";
+
 /// What a mover Job is for.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -111,7 +114,14 @@ mod tests {
             point: point.parse().unwrap(),
             cut_time: Time(Timestamp::UNIX_EPOCH),
             claims: vec![],
-            contents: Contents { snapshot: text(), bytes: 0, files: 0, objects: 0, content_digest: text() },
+            contents: Contents {
+                snapshot: text(),
+                bytes: 0,
+                files: 0,
+                objects: 0,
+                content_digest: text(),
+                inventory: text(),
+            },
             consistency,
             previous: text(),
             ancestry: vec![],

@@ -185,6 +185,7 @@ impl Round {
         let (view, action) = self.steps(memory, record).await?;
         self.perform(memory, &view, &action).await?;
         self.routine(memory, &view, &action).await?;
+        self.verify_vault(memory).await?;
         self.write_mail(memory, &view.record).await?;
         self.keep_points(memory).await?;
         self.report(memory, &view, &action).await?;
@@ -369,6 +370,9 @@ impl Round {
             && let Some((due_in, _)) = self.copy_due_first(memory, view)
         {
             next = next.min(due_in);
+        }
+        if let Some(due) = self.verification_due_in(memory) {
+            next = next.min(due);
         }
         if let Some(retry) = memory.retry_at {
             next = next.min(retry.saturating_duration_since(Instant::now()));

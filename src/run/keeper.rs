@@ -226,6 +226,19 @@ impl Keeper {
         self.secrets.get_opt(name).await.map_err(failed(name))
     }
 
+    /// Writes a Secret, whatever was in it before.
+    pub async fn put(&self, name: &str, data: BTreeMap<String, String>) -> Result<(), KeeperError> {
+        let mut wanted = secret(name, data, BTreeMap::new());
+        let written = match self.secrets.get_opt(name).await.map_err(failed(name))? {
+            Some(found) => {
+                wanted.metadata.resource_version = found.metadata.resource_version;
+                self.secrets.replace(name, &PostParams::default(), &wanted).await
+            }
+            None => self.secrets.create(&PostParams::default(), &wanted).await,
+        };
+        written.map(drop).map_err(failed(name))
+    }
+
     /// A Secret with certificates, made anew when they soon expire or when `purpose` changed.
     async fn renewed(
         &self,

@@ -70,12 +70,14 @@ impl Round {
             document: document(record, self.writable_pods()),
             newest: memory.newest(|epoch| epoch.site == self.parties.me).map(|newest| newest.point.clone()),
             verified,
+            verification: self.checked_at(memory, &self.parties.me).cloned(),
             enclosed: self.enclosures(memory, vault),
             certificates: self.certificates(memory, vault).await,
         };
         let last = own.and_then(|mailbox| mailbox.report.as_ref());
         let changed = last.is_none_or(|last| {
-            (last.mandate, &last.newest, &last.verified) != (report.mandate, &report.newest, &report.verified)
+            (last.mandate, &last.newest, &last.verified, &last.verification)
+                != (report.mandate, &report.newest, &report.verified, &report.verification)
                 || last.certificates != report.certificates
                 || is_due(Some(&last.document), &report.document, &self.asking(memory, vault))
                 || self.enclosures_due(memory, vault, last, &report)

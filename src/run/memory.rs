@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::keeper::Access;
+use super::verification::Verification;
 use crate::api::epoch::{Epoch, PointRef};
 use crate::observe::post::{Committed, Mailbox, PassedOn};
 use crate::plan::letter::{Introduced, Report};
@@ -30,6 +31,8 @@ pub struct Memory {
     pub retry_at: Option<Instant>,
     /// Why the last attempt failed.
     pub trouble: Option<Trouble>,
+    /// The verification of this site's own vault.
+    pub verification: Verification,
 }
 
 /// One vault, as far as it was read.

@@ -12,6 +12,7 @@ use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::failover_record::Role;
 use crate::plan::desired::Owner;
 use crate::plan::manifest::Manifest;
+use crate::plan::verification::Checked;
 
 const ROLES: [Role; 7] = [
     Role::Active,
@@ -73,6 +74,10 @@ pub struct Metrics {
     pub failures: Family<WithReason, Counter>,
     /// Seconds since the epoch at which a certificate ends.
     pub expiry: Family<OfCertificate, Gauge<f64, AtomicU64>>,
+    /// Seconds since the epoch at which the last verification of the vault ended.
+    pub verified: Family<OfEmbassy, Gauge<f64, AtomicU64>>,
+    /// Files that it found wrong.
+    pub damaged: Family<OfEmbassy, Gauge>,
 }
 
 impl Metrics {
@@ -95,6 +100,12 @@ impl Metrics {
             let cut = newest.cut_time.0.as_duration().as_secs_f64();
             self.last_copy.get_or_create(&of(owner)).set(cut);
         }
+    }
+
+    /// What the last verification found.
+    pub fn checked(&self, owner: &Owner, checked: &Checked) {
+        self.verified.get_or_create(&of(owner)).set(checked.time.0.as_duration().as_secs_f64());
+        self.damaged.get_or_create(&of(owner)).set(checked.damaged_files);
     }
 
     /// One more failed mover.
@@ -138,6 +149,16 @@ impl Metrics {
             "data_embassy_certificate_expiry_timestamp_seconds",
             "When a certificate ends",
             self.expiry.clone(),
+        );
+        registry.register(
+            "data_embassy_verification_timestamp_seconds",
+            "When the last verification of the vault ended",
+            self.verified.clone(),
+        );
+        registry.register(
+            "data_embassy_damaged_files",
+            "Files that the last verification found wrong",
+            self.damaged.clone(),
         );
     }
 }

@@ -22,3 +22,4 @@ pub mod repository_keys;
 pub mod round;
 pub mod sites;
 pub mod telemetry;
+pub mod verification;

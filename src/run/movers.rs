@@ -44,7 +44,9 @@ fn task(job: &Job) -> Option<Task> {
     serde_json::from_str(job.annotations().get(TASK_ANNOTATION)?).ok()
 }
 
-fn ended(job: &Job) -> bool {
+/// Whether a Job has ended, well or not.
+#[must_use]
+pub fn ended(job: &Job) -> bool {
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
     conditions.into_iter().flatten().any(|condition| {
         condition.status == "True" && matches!(condition.type_.as_str(), "Complete" | "Failed")
@@ -73,7 +75,8 @@ impl Round {
         Ok(None)
     }
 
-    fn outcome(&self, job: &Job) -> Result<Outcome, String> {
+    /// What the Job's Pod said at its end.
+    pub fn outcome(&self, job: &Job) -> Result<Outcome, String> {
         let name = job.name_any();
         let of_job =
             |pod: &&Pod| pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|job| *job == name);
@@ -105,6 +108,7 @@ impl Round {
                     files: number(done.files),
                     objects: number(done.objects),
                     content_digest: done.content_digest,
+                    inventory: done.inventory,
                 };
                 self.commit(memory, record, vault, Manifest { contents, ..(**manifest).clone() }).await
             }
@@ -337,6 +341,10 @@ impl Round {
                 arguments
                     .extend(excluded.iter().map(|kind| format!("--exclude={}/{}", kind.group, kind.kind)));
                 arguments.extend(claims.iter().map(|claim| format!("--claim={claim}")));
+                let way = vault_of(memory, task).and_then(|vault| memory.ways.get(vault));
+                let before = way.and_then(|way| way.last(&manifest.point.epoch));
+                let base = before.map(|known| &known.manifest.contents.inventory);
+                arguments.extend(base.map(|base| format!("--inventory-base={base}")));
             }
             Task::Restore(_) => {
                 arguments.push(format!("--snapshot={}", contents.snapshot));
@@ -390,7 +398,14 @@ impl Round {
             point: PointRef { epoch: record.epoch.clone(), sequence },
             cut_time: Time(Timestamp::now()),
             claims: self.seen.claims.iter().map(ResourceExt::name_any).collect(),
-            contents: Contents { snapshot: empty(), bytes: 0, files: 0, objects: 0, content_digest: empty() },
+            contents: Contents {
+                snapshot: empty(),
+                bytes: 0,
+                files: 0,
+                objects: 0,
+                content_digest: empty(),
+                inventory: empty(),
+            },
             consistency,
             previous: last.map(|committed| committed.digest.clone()).unwrap_or_default(),
             ancestry: record.ancestry.clone(),

@@ -13,6 +13,7 @@ use super::memory::Memory;
 use super::round::Round;
 use crate::act;
 use crate::api::RecoveryPoint;
+use crate::api::data_embassy::Depth;
 use crate::api::epoch::PointRef;
 use crate::api::recovery_point::Consistency;
 use crate::api::recovery_point::RecoveryPointStatus;
@@ -23,15 +24,43 @@ impl Round {
     /// Marks the point's object as read back and checked.
     pub async fn verified(&self, point: &PointRef) -> Result<(), RunError> {
         let Some(object) = self.seen.points.iter().find(|object| is_of(object, point)) else { return Ok(()) };
-        if object.status.as_ref().is_some_and(|status| status.verified_at.is_some()) {
+        let known = |status: &RecoveryPointStatus| status.verified_at.is_some() || status.damage.is_some();
+        if object.status.as_ref().is_some_and(known) {
             return Ok(());
         }
         let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         let status = RecoveryPointStatus {
             verified_at: Some(Time(Timestamp::now())),
             verified_by: Some(VerificationDepth::Restored),
+            damage: None,
         };
         act::report::status(&api, object, object.status.as_ref(), &status).await?;
+        Ok(())
+    }
+
+    /// Writes on each point's object what the last verification of its vault found.
+    pub async fn mark_points(&self, memory: &Memory) -> Result<(), RunError> {
+        let api: Api<RecoveryPoint> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
+        for object in &self.seen.points {
+            let Ok(epoch) = object.spec.epoch.parse() else { continue };
+            let point = PointRef { epoch, sequence: object.spec.sequence };
+            let Some(checked) = self.checked_for(memory, &point) else { continue };
+            let old = object.status.clone().unwrap_or_default();
+            let damage = checked.damage_of(&point);
+            let newer = old.verified_at.as_ref().is_none_or(|at| at.0 < checked.time.0);
+            let status = if damage.is_some() {
+                RecoveryPointStatus { damage, ..RecoveryPointStatus::default() }
+            } else if checked.covers(&point) && newer {
+                let verified_by = Some(match checked.depth {
+                    Depth::Quick => VerificationDepth::Quick,
+                    Depth::Deep => VerificationDepth::Deep,
+                });
+                RecoveryPointStatus { verified_at: Some(checked.time.clone()), verified_by, damage }
+            } else {
+                continue;
+            };
+            act::report::status(&api, object, object.status.as_ref(), &status).await?;
+        }
         Ok(())
     }
 

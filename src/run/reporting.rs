@@ -42,6 +42,10 @@ impl Round {
             action,
             newest: memory.newest(|_| true),
             verified: self.newest_verified(memory, record),
+            checked: self.checked(memory),
+            newest_damaged: self.newest_is_damaged(memory),
+            identity: &self.whose(),
+            verification_trouble: memory.verification.trouble.as_deref(),
             reported: reported.collect(),
             trouble: memory.trouble.as_ref(),
             distrust: self.distrust(),
@@ -54,6 +58,10 @@ impl Round {
         let api: Api<DataEmbassy> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         act::report::status(&api, self.embassy.as_ref(), self.embassy.status.as_ref(), &status).await?;
         self.context.metrics.observe(&self.owner, record, memory.newest(|_| true));
+        if let Some(checked) = self.checked(memory) {
+            self.context.metrics.checked(&self.owner, checked);
+        }
+        self.mark_points(memory).await?;
         if let Some(manifest) = self.newest_verified(memory, record) {
             self.verified(&manifest.point).await?;
         }

@@ -12,6 +12,8 @@ pub const MAX_DOCUMENT: u64 = 256 << 10;
 pub const MAX_CONFIG: u64 = 64 << 10;
 /// Most letters in one answer.
 pub const MAX_LETTERS: i64 = 64;
+/// Most manifests in one answer about one epoch.
+pub const MAX_POINTS: usize = 256;
 /// Longest wait for a letter, in seconds.
 pub const MAX_WAIT: u64 = 55;
 

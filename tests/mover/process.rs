@@ -191,6 +191,7 @@ fn reads_as_nobody() {
         claims: vec![CLAIM.to_owned()],
         objects: None,
         object_count: 0,
+        inventory_base: None,
     };
     let failure = backup(engine, &parameters).unwrap_err();
     println!("no backup: {} {failure}", failure.reason().as_str());

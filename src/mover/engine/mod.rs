@@ -5,12 +5,16 @@ mod key;
 mod store;
 mod windows;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use rustic_core::{
     BackupOptions, BlobId, ConfigOptions, Credentials, Id, IndexedFullStatus, KeyOptions, OpenStatus,
-    ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions,
-    repofile::{BlobType, Chunker, SnapshotFile, SnapshotId, Tree},
+    PackedId, ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions,
+    repofile::{BlobType, Chunker, IndexFile, SnapshotFile, SnapshotId, Tree},
 };
 use sha2::{Digest, Sha256};
 
@@ -108,14 +112,14 @@ impl Engine {
         let uploaded = backend.uploaded();
         // The index now also names what was just written.
         let repository = repository.drop_index().to_indexed().map_err(fail)?;
-        Ok((written, Reader { repository, backend }, uploaded))
+        Ok((written, Reader::new(repository, backend), uploaded))
     }
 
     /// Loads the index, for reading.
     pub(super) fn reader(self) -> Result<Reader, Failure> {
         let Self { repository, backend } = self;
         let repository = repository.to_indexed().map_err(|error| classify(&backend, &error))?;
-        Ok(Reader { repository, backend })
+        Ok(Reader::new(repository, backend))
     }
 
     /// Wraps the key for a password, so that other tools can open a copy of the repository.
@@ -129,9 +133,44 @@ impl Engine {
 pub(super) struct Reader {
     repository: Repository<IndexedFullStatus>,
     backend: Arc<Backend>,
+    /// Packs of all that was asked for.
+    used: Mutex<BTreeSet<Id>>,
 }
 
 impl Reader {
+    fn new(repository: Repository<IndexedFullStatus>, backend: Arc<Backend>) -> Self {
+        Self { repository, backend, used: Mutex::default() }
+    }
+
+    /// The store, for what is beside the engine's own files.
+    pub(super) fn ask<T>(&self, request: impl Fn(&dyn Store) -> Result<T, StoreError>) -> Result<T, Failure> {
+        Ok(self.backend.ask(request)?)
+    }
+
+    /// Names of the packs that hold what was asked for so far.
+    pub(super) fn used(&self) -> Vec<String> {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        used.iter().map(|id| id.to_hex().to_string()).collect()
+    }
+
+    /// Every blob of every pack that the index names.
+    pub(super) fn packs(&self) -> Result<Vec<Pack>, Failure> {
+        let fail = |error: Box<RusticError>| classify(&self.backend, &error);
+        let mut packs = vec![];
+        for index in self.repository.stream_files::<IndexFile>().map_err(fail)? {
+            for pack in index.map_err(fail)?.1.packs {
+                let blobs = pack.blobs.iter().map(|blob| (blob.id, blob.tpe)).collect();
+                packs.push(Pack { name: pack.id.to_hex().to_string(), blobs });
+            }
+        }
+        Ok(packs)
+    }
+
+    /// Decrypts every blob of a pack and compares it with its id.
+    pub(super) fn check(&self, pack: &Pack) -> Result<(), Failure> {
+        pack.blobs.iter().try_for_each(|(id, kind)| self.checked(*id, *kind).map(drop))
+    }
+
     /// The tree of a snapshot.
     pub(super) fn snapshot(&self, id: &str) -> Result<TreeId, Failure> {
         let id: Id = id.parse().map_err(|_| Failure::Mismatch(format!("{id} is no snapshot id")))?;
@@ -141,6 +180,7 @@ impl Reader {
 
     /// The nodes of a directory, sorted by name.
     pub(super) fn tree(&self, id: TreeId) -> Result<Vec<Node>, Failure> {
+        self.locate(&id)?;
         let content = self.checked(BlobId::from(id), BlobType::Tree)?;
         let tree: Tree = serde_json::from_slice(&content)
             .map_err(|error| Failure::Damaged(format!("directory {id} is unreadable: {error}")))?;
@@ -154,8 +194,14 @@ impl Reader {
 
     /// Length of a chunk.
     pub(super) fn length(&self, id: DataId) -> Result<u64, Failure> {
-        let entry = self.repository.get_index_entry(&id).map_err(|error| classify(&self.backend, &error))?;
-        Ok(entry.location.data_length().into())
+        self.locate(&id)
+    }
+
+    /// Length of a blob; its pack counts as used.
+    fn locate<T: PackedId>(&self, id: &T) -> Result<u64, Failure> {
+        let found = self.repository.get_index_entry(id).map_err(|error| classify(&self.backend, &error))?;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(*found.pack);
+        Ok(found.location.data_length().into())
     }
 
     fn checked(&self, id: BlobId, kind: BlobType) -> Result<bytes::Bytes, Failure> {
@@ -167,6 +213,14 @@ impl Reader {
             Err(Failure::Damaged(format!("the content of blob {id} does not match its id")))
         }
     }
+}
+
+/// A pack and what is in it.
+#[derive(Debug)]
+pub(super) struct Pack {
+    /// SHA-256 of its content, in hex.
+    pub(super) name: String,
+    blobs: Vec<(BlobId, BlobType)>,
 }
 
 /// Whether this content has this id.

@@ -37,6 +37,8 @@ pub enum Verb {
     Restore,
     /// Apply the captured objects of a recovery point.
     Activate,
+    /// Read all that the vault holds.
+    Verify,
 }
 
 impl Verb {
@@ -47,6 +49,7 @@ impl Verb {
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Activate => "activate",
+            Self::Verify => "verify",
         }
     }
 
@@ -55,11 +58,11 @@ impl Verb {
     }
 
     const fn mounts_volumes(self) -> bool {
-        !matches!(self, Self::Activate)
+        matches!(self, Self::Backup | Self::Restore)
     }
 
     const fn talks_to_api_server(self) -> bool {
-        !matches!(self, Self::Restore)
+        matches!(self, Self::Backup | Self::Activate)
     }
 }
 
@@ -194,12 +197,12 @@ fn container(intent: &MoverIntent, mounts: Vec<VolumeMount>) -> Container {
     }
 }
 
-/// Root with just the capabilities that copying other people's files needs; none for the activation.
+/// Root with just the capabilities that copying other people's files needs; none where no volume is mounted.
 fn security(verb: Verb) -> SecurityContext {
     let capabilities: &[&str] = match verb {
         Verb::Backup => &["DAC_READ_SEARCH"],
         Verb::Restore => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
-        Verb::Activate => &[],
+        Verb::Activate | Verb::Verify => &[],
     };
     SecurityContext {
         run_as_user: Some(0),
@@ -301,6 +304,13 @@ mod tests {
     #[test]
     fn an_activation_sees_no_volume() {
         assert!(mounts(&job(Verb::Activate)).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
+    }
+
+    #[test]
+    fn a_verification_has_no_token_and_sees_no_volume() {
+        let pod = job(Verb::Verify);
+        assert_eq!(pod.automount_service_account_token, Some(false));
+        assert!(mounts(&pod).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
     }
 
     #[test]

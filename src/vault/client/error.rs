@@ -69,9 +69,9 @@ impl ClientError {
     }
 
     /// An error of the transport.
-    pub(super) fn transport(url: &str, error: &reqwest::Error) -> Self {
+    pub(super) fn transport(url: &str, error: &dyn Error) -> Self {
         let mut cause = String::new();
-        let mut next: Option<&dyn Error> = Some(error);
+        let mut next = Some(error);
         while let Some(error) = next {
             let separator = if cause.is_empty() { "" } else { ": " };
             cause.push_str(separator);

@@ -1,13 +1,18 @@
 //! One repository at a vault, for blocking code. Must not be used on a thread of an asynchronous runtime.
 
-use std::{thread::sleep, time::Duration};
+use std::{
+    io::{self, Read},
+    thread::sleep,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use reqwest::{
     Method,
-    blocking::{Client, RequestBuilder},
+    blocking::{Client, RequestBuilder, Response},
     header::{ACCEPT, RANGE},
 };
+use sha2::{Digest, Sha256};
 
 use crate::trust::tls::{Material, blocking_client};
 use crate::vault::protocol::{REST_V2, StoredObject};
@@ -78,6 +83,12 @@ impl RepositoryClient {
         self.send(&url, UNKNOWN, |client| client.get(&url))
     }
 
+    /// SHA-256 in hex of an object of about `size` bytes; it is never held as a whole.
+    pub fn digest(&self, kind: &str, name: &str, size: u64) -> Result<String, ClientError> {
+        let url = self.object(kind, name);
+        self.receive(&url, size, |client| client.get(&url), digest_of)
+    }
+
     /// A part of an object. One that ends early is an error.
     pub fn read_range(&self, kind: &str, name: &str, offset: u32, length: u32) -> Result<Bytes, ClientError> {
         if length == 0 {
@@ -115,17 +126,27 @@ impl RepositoryClient {
         if kind == "config" { format!("{}config", self.url) } else { format!("{}{kind}/{name}", self.url) }
     }
 
-    /// Sends until it is answered, `size` bytes being on their way.
     fn send(
         &self,
         url: &str,
         size: u64,
         request: impl Fn(&Client) -> RequestBuilder,
     ) -> Result<Bytes, ClientError> {
+        self.receive(url, size, request, whole)
+    }
+
+    /// Sends until it is answered and the answer is received, `size` bytes being on their way.
+    fn receive<T>(
+        &self,
+        url: &str,
+        size: u64,
+        request: impl Fn(&Client) -> RequestBuilder,
+        take: fn(&mut Response) -> io::Result<T>,
+    ) -> Result<T, ClientError> {
         let limit = PATIENCE + Duration::from_secs(size / SLOWEST);
         let mut pause = self.pause;
         for _ in 1..TRIES {
-            match once(url, request(&self.client).timeout(limit)) {
+            match once(url, request(&self.client).timeout(limit), take) {
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, "trying again in {pause:?}");
                     sleep(pause);
@@ -134,14 +155,38 @@ impl RepositoryClient {
                 result => return result,
             }
         }
-        once(url, request(&self.client).timeout(limit))
+        once(url, request(&self.client).timeout(limit), take)
     }
 }
 
-fn once(url: &str, request: RequestBuilder) -> Result<Bytes, ClientError> {
-    let lost = |error: reqwest::Error| ClientError::transport(url, &error.without_url());
-    let response = request.send().map_err(lost)?;
+fn once<T>(
+    url: &str,
+    request: RequestBuilder,
+    take: fn(&mut Response) -> io::Result<T>,
+) -> Result<T, ClientError> {
+    let mut response = request.send().map_err(|error| ClientError::transport(url, &error.without_url()))?;
+    let cut = |error: io::Error| ClientError::transport(url, &error);
     let status = response.status();
-    let body = response.bytes().map_err(lost)?;
-    if status.is_success() { Ok(body) } else { Err(ClientError::answer(status.as_u16(), &body)) }
+    if status.is_success() {
+        take(&mut response).map_err(cut)
+    } else {
+        Err(ClientError::answer(status.as_u16(), &whole(&mut response).map_err(cut)?))
+    }
+}
+
+fn whole(response: &mut Response) -> io::Result<Bytes> {
+    let mut body = vec![];
+    response.read_to_end(&mut body)?;
+    Ok(body.into())
+}
+
+fn digest_of(response: &mut Response) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    let mut part = vec![0; 128 << 10];
+    loop {
+        match response.read(&mut part)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            length => hash.update(&part[..length]),
+        }
+    }
 }

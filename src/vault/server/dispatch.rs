@@ -18,7 +18,7 @@ use super::{
     mail, points,
     refusal::Refusal,
     repository,
-    rights::{Area, Caller},
+    rights::{Access, Area, Caller},
     route::{Place, Route},
     upload::Upload,
 };
@@ -109,7 +109,7 @@ impl Query<'_> {
     /// The embassy, if it is stored here and the caller may read it.
     pub fn readable(&self, place: &Place, area: Area) -> Result<Option<Arc<Embassy>>, Refusal> {
         let caller = self.caller();
-        caller.enter(area)?;
+        caller.enter(area, Access::Read)?;
         let Some(embassy) = self.vault.embassies.get(place) else {
             // Only whom it may belong to learns that there is nothing.
             return match caller.owner_to_be(&place.namespace, &[]) {
@@ -129,7 +129,7 @@ impl Query<'_> {
         author: &str,
     ) -> Result<(Arc<Embassy>, Option<u64>), Refusal> {
         let caller = self.caller();
-        caller.enter(area)?;
+        caller.enter(area, Access::Write)?;
         let embassy = match self.vault.embassies.get(place) {
             Some(embassy) => embassy,
             None => self.adopt(place, author).await?,

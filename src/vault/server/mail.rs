@@ -1,6 +1,6 @@
 //! Mail: one gapless sequence of letters for each site, and waiting for the next one.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::vault::protocol::{MAX_DOCUMENT, MAX_LETTERS, MAX_WAIT, Mailbox, StoredLetter};
 
 use super::{
-    disk::Published,
+    disk::{Published, text_of},
     dispatch::{Query, blocking},
     embassy::{Embassy, Reservation},
     refusal::Refusal,
@@ -38,7 +38,7 @@ pub async fn put(
     let last = embassy.last_letter(author);
     let target = embassy.letter(author, sequence);
     if sequence == last {
-        let stored = blocking(move || Ok(fs::read_to_string(target)?)).await?;
+        let stored = blocking(move || Ok(text_of(&target)?)).await?;
         let same = stored == text;
         return if same { Ok(StatusCode::OK.into_response()) } else { Err(out_of_order(last, sequence)) };
     }
@@ -52,7 +52,7 @@ pub async fn put(
         Ok(match vault.workshop.create(&target, text.as_bytes())? {
             Published::New => None,
             // Written by a request that failed just afterwards; it is the letter all the same.
-            Published::Exists => Some(fs::read_to_string(&target)? == text),
+            Published::Exists => Some(text_of(&target)? == text),
         })
     })
     .await?;
@@ -79,16 +79,21 @@ pub async fn letters(query: &Query<'_>, place: &Place, author: &str) -> Result<R
     arrive(query, &embassy, author, after, until).await;
     let last = embassy.last_letter(author).min(after.saturating_add(MAX_LETTERS));
     let author = author.to_owned();
-    let letters = blocking(move || {
-        let sequences = after.saturating_add(1)..=last;
-        let letters = sequences.map(|sequence| {
-            let text = fs::read_to_string(embassy.letter(&author, sequence))?;
-            Ok(StoredLetter { sequence, text })
-        });
-        letters.collect::<Result<Vec<_>, Refusal>>()
-    })
-    .await?;
+    let letters = blocking(move || stored(&embassy, &author, after.saturating_add(1), last)).await?;
     Ok(Json(letters).into_response())
+}
+
+/// Letters from `first` to `last`, or to the first one that the disk lost.
+fn stored(embassy: &Embassy, author: &str, first: i64, last: i64) -> Result<Vec<StoredLetter>, Refusal> {
+    let mut letters = vec![];
+    for sequence in first..=last {
+        match text_of(&embassy.letter(author, sequence)) {
+            Ok(text) => letters.push(StoredLetter { sequence, text }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !letters.is_empty() => break,
+            Err(error) => return Err(Refusal::reading(&format!("letter {sequence} of {author}"))(error)),
+        }
+    }
+    Ok(letters)
 }
 
 /// `GET /mail/{namespace}/{name}`

@@ -1,6 +1,6 @@
 //! Signed manifests of recovery points: put once, never changed.
 
-use std::{fs, io, path::Path, sync::Arc};
+use std::{io, path::Path, sync::Arc};
 
 use axum::{
     Json,
@@ -8,10 +8,10 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
-use crate::vault::protocol::{EpochPoints, MAX_DOCUMENT, StoredPoint};
+use crate::vault::protocol::{EpochPoints, MAX_DOCUMENT, MAX_POINTS, StoredPoint};
 
 use super::{
-    disk::{Published, names_in},
+    disk::{Published, names_in, text_of},
     dispatch::{Query, blocking},
     embassy::Reservation,
     refusal::Refusal,
@@ -42,7 +42,7 @@ pub async fn put(
                 return Ok(Published::New);
             }
         }
-        let stored = fs::read_to_string(&target)?;
+        let stored = text_of(&target)?;
         if stored == text { Ok(Published::Exists) } else { Err(Refusal::Different { text: stored }) }
     })
     .await?;
@@ -60,11 +60,11 @@ pub async fn get(query: &Query<'_>, place: &Place, slug: &Slug, sequence: i64) -
         return Err(Refusal::NotFound(what));
     };
     let path = embassy.point(slug, sequence);
-    let text = tokio::fs::read_to_string(path).await.map_err(Refusal::reading(&what))?;
+    let text = blocking(move || text_of(&path).map_err(Refusal::reading(&what))).await?;
     Ok(Json(StoredPoint { epoch: slug.text(), sequence, text }).into_response())
 }
 
-/// `GET /points/{namespace}/{name}`, with `?epoch=` of one epoch and with `?after=` after that sequence only.
+/// `GET /points/{namespace}/{name}`, with `?epoch=` the next ones of one epoch, with `?after=` after that sequence only.
 pub async fn list(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
     let Some(embassy) = query.readable(place, Area::Points)? else {
         return Ok(Json(Vec::<StoredPoint>::new()).into_response());
@@ -111,8 +111,11 @@ fn read_all(folder: &Path, epoch: Option<&str>, after: u64) -> io::Result<Vec<St
             names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
         sequences.retain(|sequence| *sequence > after);
         sequences.sort_unstable();
+        if epoch.is_some() {
+            sequences.truncate(MAX_POINTS);
+        }
         for sequence in sequences {
-            let text = fs::read_to_string(folder.join(format!("{sequence}.json")))?;
+            let text = text_of(&folder.join(format!("{sequence}.json")))?;
             points.push(StoredPoint { epoch: slug.text(), sequence, text });
         }
     }

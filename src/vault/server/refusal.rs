@@ -78,7 +78,7 @@ pub enum Refusal {
         author: String,
     },
     /// Movers have no business there.
-    #[error("a mover may use /repo only")]
+    #[error("a mover may use /repo only, and at the vault of its own site read the signed documents")]
     NotForMovers,
     /// Policies are the local operator's.
     #[error("only the operator of the vault's own site sets policies")]

@@ -107,7 +107,7 @@ pub async fn write(
     match kind {
         Kind::Keys => return Err(Refusal::NoKeyFiles),
         Kind::Locks => return Err(Refusal::NoLocks),
-        Kind::Data | Kind::Index | Kind::Snapshots => {}
+        Kind::Data | Kind::Index | Kind::Snapshots | Kind::Inventories => {}
     }
     let (embassy, quota) = writable(query, place, slug).await?;
     let limit = query.vault.max_object;

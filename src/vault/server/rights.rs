@@ -19,6 +19,15 @@ pub enum Area {
     Mail,
 }
 
+/// What is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// To see what is stored.
+    Read,
+    /// To store more.
+    Write,
+}
+
 /// Who asks, and where.
 #[derive(Clone, Copy)]
 pub struct Caller<'a> {
@@ -31,9 +40,11 @@ pub struct Caller<'a> {
 }
 
 impl Caller<'_> {
-    /// Refuses what no embassy would grant: movers outside of `/repo`, sites that are not hosted.
-    pub fn enter(&self, area: Area) -> Result<(), Refusal> {
-        if self.peer.role == Role::Mover && area != Area::Repository {
+    /// Refuses what no embassy would grant: movers outside of `/repo`, sites that are not hosted. A mover of the local site
+    /// may read the signed documents: it verifies them.
+    pub fn enter(&self, area: Area, access: Access) -> Result<(), Refusal> {
+        let verifies = self.is_local() && access == Access::Read;
+        if self.peer.role == Role::Mover && area != Area::Repository && !verifies {
             return Err(Refusal::NotForMovers);
         }
         if !self.is_local() && self.policy.is_none() {
@@ -127,20 +138,25 @@ mod tests {
     }
 
     #[test]
-    fn movers_stay_in_repositories() {
-        for (area, expected) in
-            [(Area::Repository, "granted"), (Area::Points, "NotForMovers"), (Area::Mail, "NotForMovers")]
-        {
-            for site in ["luxembourg", "tallinn"] {
-                let result = check(site, Role::Mover, Some(&policy()), |caller| caller.enter(area));
-                assert_eq!(reason(result), expected, "{site} {area:?}");
+    fn movers_stay_in_repositories_but_for_reading_documents_at_home() {
+        for area in [Area::Repository, Area::Points, Area::Mail] {
+            for (site, access) in [
+                ("luxembourg", Access::Read),
+                ("luxembourg", Access::Write),
+                ("tallinn", Access::Read),
+                ("tallinn", Access::Write),
+            ] {
+                let granted = area == Area::Repository || (site, access) == ("luxembourg", Access::Read);
+                let result = check(site, Role::Mover, Some(&policy()), |caller| caller.enter(area, access));
+                let expected = if granted { "granted" } else { "NotForMovers" };
+                assert_eq!(reason(result), expected, "{site} {area:?} {access:?}");
             }
         }
     }
 
     #[test]
     fn a_foreign_site_needs_a_policy_and_the_local_one_does_not() {
-        let enter = |caller: Caller<'_>| reason(caller.enter(Area::Mail));
+        let enter = |caller: Caller<'_>| reason(caller.enter(Area::Mail, Access::Read));
         assert_eq!(check("tallinn", Role::Operator, None, enter), "NoPolicy");
         assert_eq!(check("tallinn", Role::Operator, Some(&policy()), enter), "granted");
         assert_eq!(check("luxembourg", Role::Operator, None, enter), "granted");

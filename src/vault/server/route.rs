@@ -51,6 +51,8 @@ pub enum Kind {
     Locks,
     /// Snapshots.
     Snapshots,
+    /// Which objects a recovery point needs; ours, restic ignores them.
+    Inventories,
 }
 
 impl Kind {
@@ -63,14 +65,15 @@ impl Kind {
             Self::Keys => "keys",
             Self::Locks => "locks",
             Self::Snapshots => "snapshots",
+            Self::Inventories => "inventories",
         }
     }
 
     fn parse(text: &str) -> Result<Self, Refusal> {
-        [Self::Data, Self::Index, Self::Keys, Self::Locks, Self::Snapshots]
+        [Self::Data, Self::Index, Self::Keys, Self::Locks, Self::Snapshots, Self::Inventories]
             .into_iter()
             .find(|kind| kind.text() == text)
-            .ok_or_else(|| bad(text, "type of object (data, index, keys, locks, snapshots)"))
+            .ok_or_else(|| bad(text, "type of object (data, index, keys, locks, snapshots, inventories)"))
     }
 }
 

@@ -108,7 +108,8 @@ impl Round {
     #[must_use]
     pub fn newest_is_damaged(&self, memory: &Memory) -> bool {
         let newest = memory.newest(|_| true).map(|manifest| &manifest.point);
-        newest.is_some_and(|point| self.checked_for(memory, point).is_some_and(|checked| checked.costs(point)))
+        newest
+            .is_some_and(|point| self.checked_for(memory, point).is_some_and(|checked| checked.costs(point)))
     }
 
     /// Reads what verifications found, and begins one when it is due.
@@ -136,7 +137,9 @@ impl Round {
             }
             act::movers::remove(&self.context.client, job).await?;
         }
-        let idle = self.seen.verifications.is_empty() && self.reaches(&self.parties.me) && !self.embassy.spec.suspend;
+        let idle = self.seen.verifications.is_empty()
+            && self.reaches(&self.parties.me)
+            && !self.embassy.spec.suspend;
         if idle && self.verification_due_in(memory).is_some_and(|due| due.is_zero()) {
             self.start_verification(memory, wanted.depth).await?;
         }

@@ -18,8 +18,10 @@ fn restic_alone_restores_as_the_page_says() {
     let (manifest, expected, key) = archive.point(2);
     let folder = archive.path("by-hand");
     fs::create_dir(&folder).unwrap();
-    let copied = Command::new("cp").arg("-a").arg(archive.folder().join("repo/1-tallinn")).arg(folder.join("repository"));
-    assert!({ copied }.status().unwrap().success());
+    let repository = archive.folder().join("repo/1-tallinn");
+    let copied =
+        Command::new("cp").arg("-a").arg(repository).arg(folder.join("repository")).status().unwrap();
+    assert!(copied.success());
     fs::write(folder.join("wrap.py"), block("python")).unwrap();
     fs::write(folder.join("key"), key).unwrap();
     fs::write(folder.join("password"), "a long one\n").unwrap();

@@ -71,6 +71,35 @@ case_recovery_points() {
   check "the newest recovery point is an object at both sites" same_newest
 }
 
+replication() { in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p "{\"spec\":{\"replication\":$1}}" >/dev/null; }
+damage() { field "$1" "dataembassy/$NAME" '{.status.verification.damage}'; }
+names_damage() { damage "$1" | grep -q "$2"; }
+damaged_points() { [ -n "$(field "$1" recoverypoint '{.items[*].status.damage}')" ]; }
+read_back() { field "$1" recoverypoint '{.items[*].status.verifiedBy}' | grep -q Deep; }
+
+# The vault is read back on schedule; a file that its disk damaged is named at both sites, and its mending is noticed.
+case_verification() {
+  local store file
+  replication '{"rpo": "7d", "verification": {"schedule": "* * * * *", "depth": "Deep"}}'
+  check "the embassy reads the whole vault back" until_true 150 ReadBack has_reason luxembourg Verified ReadBack
+  check "home hears of it" until_true 60 ReadBack has_reason tallinn Verified ReadBack
+  check "the recovery points say how they were verified" until_true 20 Deep read_back luxembourg
+  store=$(in_site luxembourg get pv -o json | jq -r '.items[] | select(.spec.claimRef.name == "data-embassy-vault") | .spec.hostPath.path // .spec.local.path')
+  file=$(find "$store" -path '*/inventories/*' -type f -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
+  cp "$file" "$WORK/kept"
+  printf X | dd of="$file" bs=1 seek=40 conv=notrunc status=none
+  check "a damaged file is found" until_true 150 Damaged has_reason luxembourg Verified Damaged
+  check "and named" names_damage luxembourg "$(basename "$file")"
+  check "so is the point that it costs" until_true 20 "a damaged point" damaged_points luxembourg
+  check "with the newest copy damaged the embassy is not promotable" until_true 20 CopyDamaged has_reason luxembourg Promotable CopyDamaged
+  check "home is told" until_true 60 Damaged has_reason tallinn Verified Damaged
+  check "an event tells it" sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get events.events.k8s.io -o jsonpath='{.items[*].reason}' | grep -q Damaged"
+  cat "$WORK/kept" >"$file"
+  check "its mending is noticed" until_true 150 ReadBack has_reason luxembourg Verified ReadBack
+  check "the embassy is promotable again" until_true 20 Promotable has_condition luxembourg Promotable True
+  replication '{"rpo": "30s", "verification": null}'
+}
+
 reason() { field "$1" "dataembassy/$NAME" "{.status.conditions[?(@.type==\"$2\")].reason}"; }
 has_reason() { [ "$(reason "$1" "$2")" = "$3" ]; }
 newer_than() { local now; now=$(newest_point luxembourg); [ "${now##*/}" -gt "${1##*/}" ]; }

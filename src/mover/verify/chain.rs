@@ -37,8 +37,10 @@ impl Chain {
     pub(super) fn take(&mut self, sequence: i64, text: &str, previous: Option<&str>) {
         let skips = sequence > self.head.sequence.saturating_add(1);
         let follows = self.genuine && previous.is_some_and(|previous| previous == self.head.digest);
-        let passes_seen =
-            self.seen.as_ref().is_some_and(|seen| (self.head.sequence + 1..sequence).contains(&seen.sequence));
+        let passes_seen = self
+            .seen
+            .as_ref()
+            .is_some_and(|seen| (self.head.sequence + 1..sequence).contains(&seen.sequence));
         let unknown = !self.genuine || previous.is_none();
         if self.gapless || passes_seen || (skips && !follows && !unknown) {
             self.miss_until(sequence);
@@ -158,7 +160,8 @@ mod tests {
             let all = texts();
             let mut chain = Chain::new(false, seen);
             for (sequence, text) in which {
-                let previous = all.iter().find(|(known, _)| known == text).map(|(_, previous)| previous.as_str());
+                let previous =
+                    all.iter().find(|(known, _)| known == text).map(|(_, previous)| previous.as_str());
                 chain.take(*sequence, text, previous);
             }
             chain.end().0
@@ -166,7 +169,11 @@ mod tests {
         let all = [(2, "a"), (3, "b"), (7, "c"), (9, "d")];
         assert_eq!(gaps(Some(head(7, "c")), &all), []);
         let missing = |from, to| Fault { from, to, wrong: Wrong::Missing };
-        assert_eq!(gaps(None, &[all[0], all[1], all[3]]), [missing(4, 8)], "the one that 9 names is not there");
+        assert_eq!(
+            gaps(None, &[all[0], all[1], all[3]]),
+            [missing(4, 8)],
+            "the one that 9 names is not there"
+        );
         assert_eq!(gaps(None, &all[1..]), [missing(1, 2)]);
         assert_eq!(gaps(Some(head(9, "d")), &all[..3]), [missing(8, 9)]);
         // Signed anew without it.

@@ -41,7 +41,7 @@ pub(super) fn read(client: &RepositoryClient, volume: &Volume) -> Result<Objects
     let pool = pool()?;
     let found = pool.install(|| {
         let all = listed.into_par_iter().map(|(kind, name, size)| {
-            let wrong = look(client.digest(kind, &name, size), &name)?;
+            let wrong = look(client, kind, &name, size)?;
             volume.add(size);
             Ok((format!("{kind}/{name}"), wrong))
         });
@@ -54,7 +54,7 @@ pub(super) fn read(client: &RepositoryClient, volume: &Volume) -> Result<Objects
         }
         Err(ClientError::NotFound { .. }) => None,
         // Compared with what was signed, this is never equal.
-        Err(ClientError::Failed { .. }) => Some(String::new()),
+        Err(error) if answers(client, &error) => Some(String::new()),
         Err(error) => return Err(StoreError::from(error).into()),
     };
     Ok(Objects { found, config })
@@ -66,15 +66,21 @@ pub(super) fn pool() -> Result<rayon::ThreadPool, Failure> {
     pool.map_err(|error| Failure::Internal(format!("cannot start: {error}")))
 }
 
-/// A vault that does not answer at all ends the verification; one that fails one object has damaged that one.
-fn look(digest: Result<String, ClientError>, name: &str) -> Result<Option<Wrong>, Failure> {
-    match digest {
+/// A vault that does not answer at all ends the verification; one that fails at one object, again and again, has damaged that one.
+fn look(client: &RepositoryClient, kind: &str, name: &str, size: u64) -> Result<Option<Wrong>, Failure> {
+    match client.digest(kind, name, size) {
         Ok(digest) => Ok((digest != name).then_some(Wrong::Altered)),
         Err(ClientError::NotFound { .. }) => Ok(Some(Wrong::Missing)),
-        Err(ClientError::Failed { message, .. }) => {
-            tracing::error!(name, message, "the vault cannot read an object");
+        Err(error) if answers(client, &error) => {
+            tracing::error!(kind, name, %error, "the vault cannot read an object");
             Ok(Some(Wrong::Unreadable))
         }
         Err(error) => Err(StoreError::from(error).into()),
     }
+}
+
+/// Whether the vault failed at this one request only. A disk that fails in the middle of an object cuts the answer off, as a
+/// vault that is gone does.
+fn answers(client: &RepositoryClient, error: &ClientError) -> bool {
+    error.is_transient() && client.list("snapshots").is_ok()
 }

@@ -95,10 +95,10 @@ pub(super) fn write(reader: &Reader, snapshot: &str, base: Option<&str>) -> Resu
 fn resolve(store: &dyn Store, name: &str) -> Option<Resolved> {
     let mut line = vec![];
     let mut next = Some(name.to_owned());
-    while let Some(name) = next {
+    while let Some(name) = next.take() {
         let content = store.read(KIND, &name).ok()?;
         let read = Inventory::parse(&content).ok().filter(|_| sha256(&content) == name)?;
-        next = read.base.clone();
+        next.clone_from(&read.base);
         line.push(read);
     }
     let depth = line.first()?.depth;
@@ -120,13 +120,13 @@ mod tests {
         objects.iter().map(ToString::to_string).collect()
     }
 
-    fn resolved(depth: i64, objects: &[&str]) -> Option<Resolved> {
-        Some(Resolved { name: "base".to_owned(), depth, needed: set(objects) })
+    fn resolved(depth: i64, objects: &[&str]) -> Resolved {
+        Resolved { name: "base".to_owned(), depth, needed: set(objects) }
     }
 
     #[test]
     fn only_what_differs_is_stored() {
-        let made = Inventory::of("c".to_owned(), set(&["a", "c"]), resolved(3, &["a", "b"]));
+        let made = Inventory::of("c".to_owned(), set(&["a", "c"]), Some(resolved(3, &["a", "b"])));
         assert_eq!(
             (made.added.as_slice(), made.dropped.as_slice()),
             (&["c".to_owned()][..], &["b".to_owned()][..])
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn a_long_line_begins_anew() {
-        let made = Inventory::of("c".to_owned(), set(&["a"]), resolved(DEPTH, &["a"]));
+        let made = Inventory::of("c".to_owned(), set(&["a"]), Some(resolved(DEPTH, &["a"])));
         assert_eq!((made.base, made.depth, made.added), (None, 0, vec!["a".to_owned()]));
     }
 

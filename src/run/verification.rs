@@ -296,7 +296,9 @@ impl Round {
         }
         for (site, mailbox) in [(&self.parties.me, &way.own), (&self.parties.home, &way.met)] {
             let head = mailbox.as_ref().map(|mailbox| mailbox.head.clone()).filter(|head| head.sequence > 0);
-            head.into_iter().for_each(|head| further(&mut seen.mail, site.clone(), head));
+            if let Some(head) = head {
+                further(&mut seen.mail, site.clone(), head);
+            }
         }
         seen
     }

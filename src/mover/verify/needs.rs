@@ -33,6 +33,8 @@ pub(super) struct Needs<'a> {
     /// What it needs, and what of that is wrong.
     needed: BTreeSet<String>,
     wrong: BTreeSet<String>,
+    /// Index files that are there and cannot be used: whoever opens the repository reads all of them, and stops at these.
+    spoiled: BTreeSet<String>,
     costs: Costs,
 }
 
@@ -41,7 +43,12 @@ impl<'a> Needs<'a> {
     pub(super) fn new(objects: &'a Objects) -> Self {
         let alone = |(object, wrong): (&String, &Option<Wrong>)| Some((object.clone(), ((*wrong)?, vec![])));
         let costs = objects.found.iter().filter_map(alone).collect();
-        Self { objects, at: None, needed: BTreeSet::new(), wrong: BTreeSet::new(), costs }
+        let spoiled = |(object, wrong): (&String, &Option<Wrong>)| {
+            let there = wrong.is_some_and(|wrong| wrong != Wrong::Missing);
+            (there && object.starts_with("index/")).then(|| object.clone())
+        };
+        let spoiled = objects.found.iter().filter_map(spoiled).collect();
+        Self { objects, at: None, needed: BTreeSet::new(), wrong: BTreeSet::new(), spoiled, costs }
     }
 
     /// The next point, which needs what the inventory of that name says.
@@ -51,6 +58,10 @@ impl<'a> Needs<'a> {
         name: &str,
         read: &mut impl FnMut(&str) -> Result<Option<Inventory>, Failure>,
     ) -> Result<(), Failure> {
+        for object in self.spoiled.clone() {
+            let wrong = self.objects.wrong(&object).unwrap_or(Wrong::Altered);
+            self.cost(object, wrong, point);
+        }
         let config = match self.enter(name, read)? {
             Ok(config) => config,
             Err(file) => {
@@ -91,11 +102,11 @@ impl<'a> Needs<'a> {
         let mut line: Vec<Inventory> = vec![];
         let mut next = Some(name.to_owned());
         let at = self.at.as_ref().map(|(name, _)| name.clone());
-        while let Some(name) = next.filter(|name| at.as_ref() != Some(name)) {
+        while let Some(name) = next.take().filter(|name| at.as_ref() != Some(name)) {
             let file = format!("{KIND}/{name}");
             let sound = self.objects.wrong(&file).is_none();
             let Some(inventory) = (if sound { read(&name)? } else { None }) else { return Ok(Err(file)) };
-            next = inventory.base.clone();
+            next.clone_from(&inventory.base);
             line.push(inventory);
         }
         if line.last().is_some_and(|first| first.base.is_none()) {
@@ -172,13 +183,21 @@ mod tests {
     }
 
     #[test]
+    fn a_spoiled_index_costs_all_and_a_lost_one_who_needs_it() {
+        let spoiled = costs(|objects| objects.found.extend([("index/x".to_owned(), Some(Wrong::Altered))]));
+        assert_eq!(spoiled, one("index/x", Wrong::Altered, "1/a/1-4"));
+        let lost = costs(|objects| objects.found.extend([("index/x".to_owned(), Some(Wrong::Missing))]));
+        assert_eq!(lost, one("index/x", Wrong::Missing, ""));
+    }
+
+    #[test]
     fn a_missing_object_is_missed() {
         assert_eq!(
             costs(|objects| objects.found.retain(|object, _| object != "data/b")),
             one("data/b", Wrong::Missing, "1/a/1-2")
         );
         let none = costs(|objects| *objects = Objects::default());
-        assert_eq!(none["inventories/i1"], (Wrong::Missing, "1/a/1-3".to_owned()));
+        assert_eq!(none["inventories/i1"], (Wrong::Missing, "1/a/1".to_owned()));
     }
 
     #[test]

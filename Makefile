@@ -11,7 +11,7 @@ SHELL := /bin/bash
 .PHONY: help setup test unit admission large testbed e2e failover stress times idle demo lint advisories generate
 
 # Suites that need no cluster.
-UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault
+UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test upgrade --test vault
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
@@ -25,11 +25,12 @@ test: unit admission large testbed e2e
 unit: setup
 	@scripts/step "the verdict of the failover suite finds planted violations" python3 -B -m unittest discover -q -s tests/failover-suite -p 'test_*.py'
 	@scripts/step "unit, schema and property tests" cargo test --locked $(UNIT)
+	@scripts/step "reading and writing as the next version" cargo test --locked --features next-version --test upgrade
 
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup
 	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes cyclonus helm
-	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test policies --test mover_objects --test renewal -- --nocapture
+	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test fence --test policies --test mover_objects --test renewal -- --nocapture
 
 # A tree of gigabytes through three recovery points, exact each time.
 large: setup

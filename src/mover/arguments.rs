@@ -21,6 +21,8 @@ pub enum VerbArguments {
     Restore(RestoreArguments),
     /// Apply the captured objects of a recovery point.
     Activate(ActivateArguments),
+    /// Say what a recovery point holds that an earlier one does not.
+    Compare(CompareArguments),
 }
 
 /// What all verbs need.
@@ -114,6 +116,20 @@ pub struct ActivateArguments {
     pub namespace: String,
 }
 
+/// Arguments of a comparison.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArguments {
+    /// What all verbs need.
+    #[command(flatten)]
+    pub common: CommonArguments,
+    /// Id of the snapshot.
+    #[arg(long)]
+    pub snapshot: String,
+    /// Id of an earlier snapshot in the same repository.
+    #[arg(long)]
+    pub base: String,
+}
+
 impl VerbArguments {
     /// What all verbs need.
     #[must_use]
@@ -122,6 +138,7 @@ impl VerbArguments {
             Self::Backup(arguments) => &arguments.common,
             Self::Restore(arguments) => &arguments.common,
             Self::Activate(arguments) => &arguments.common,
+            Self::Compare(arguments) => &arguments.common,
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Outcome {
     Restore(RestoreDone),
     /// The captured objects are applied.
     Activate(ActivateDone),
+    /// What one snapshot holds that an earlier one does not.
+    Compare(CompareDone),
     /// Nothing may be concluded but this.
     Failed(Failed),
 }
@@ -61,6 +63,29 @@ pub struct RestoreDone {
 pub struct ActivateDone {
     /// Number of applied objects.
     pub applied: u64,
+}
+
+/// What a snapshot holds that an earlier one does not. Directories do not count by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompareDone {
+    /// Files that the earlier one has not.
+    pub added: u64,
+    /// Files with another content or another owner, mode or time.
+    pub changed: u64,
+    /// Files that only the earlier one has.
+    pub removed: u64,
+    /// Bytes of the chunks that are not where they were.
+    pub bytes: u64,
+    /// When the first of the added and changed files was written, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<i64>,
+    /// When the last of them was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<i64>,
+    /// Names of some of them, with their claim before them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
 }
 
 /// Why a run failed.
@@ -199,6 +224,7 @@ mod tests {
                 content_digest: "c".to_owned(),
             }),
             Outcome::Activate(ActivateDone { applied: 1 }),
+            Outcome::Compare(CompareDone { added: 1, oldest: Some(5), ..CompareDone::default() }),
             Outcome::failed(Reason::VolumeFull, "no space"),
         ];
         for outcome in outcomes {
@@ -218,6 +244,13 @@ mod tests {
     fn a_long_message_fits_the_termination_log() {
         let outcome = Outcome::failed(Reason::Internal, &"\"\u{1}é".repeat(2000));
         assert!(serde_json::to_string(&outcome).unwrap().len() < 4096);
+    }
+
+    #[test]
+    fn a_comparison_with_long_names_fits_the_termination_log() {
+        let examples = vec!["é".repeat(100); 8];
+        let done = CompareDone { examples, bytes: u64::MAX, ..CompareDone::default() };
+        assert!(serde_json::to_string(&Outcome::Compare(done)).unwrap().len() < 4096);
     }
 
     #[test]

@@ -17,10 +17,12 @@ use tokio::{
 use super::{
     activate::{activate, read_objects},
     arguments::{
-        ActivateArguments, Arguments, BackupArguments, CommonArguments, RestoreArguments, VerbArguments,
+        ActivateArguments, Arguments, BackupArguments, CommonArguments, CompareArguments, RestoreArguments,
+        VerbArguments,
     },
     backup::{BackupParameters, backup},
     capture::capture,
+    compare::{CompareParameters, compare},
     engine::{Engine, Store, StoreError},
     failure::Failure,
     outcome::Outcome,
@@ -56,6 +58,7 @@ fn perform(verb: &VerbArguments) -> Result<Outcome, Failure> {
         VerbArguments::Backup(arguments) => run_backup(arguments),
         VerbArguments::Restore(arguments) => run_restore(arguments),
         VerbArguments::Activate(arguments) => run_activate(arguments),
+        VerbArguments::Compare(arguments) => run_compare(arguments),
     }
 }
 
@@ -97,6 +100,12 @@ fn run_activate(arguments: &ActivateArguments) -> Result<Outcome, Failure> {
     let objects = read_objects(Engine::open(store, &key)?, &arguments.snapshot, arguments.objects)?;
     let done = with_cluster(async |client| activate(&client, &arguments.namespace, objects).await)?;
     Ok(Outcome::Activate(done))
+}
+
+fn run_compare(arguments: &CompareArguments) -> Result<Outcome, Failure> {
+    let (store, key) = repository(&arguments.common)?;
+    let parameters = CompareParameters { snapshot: arguments.snapshot.clone(), base: arguments.base.clone() };
+    Ok(Outcome::Compare(compare(Engine::open(store, &key)?, &parameters)?))
 }
 
 /// The vault's repository and the key to it.

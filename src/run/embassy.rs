@@ -73,7 +73,7 @@ pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Resu
     let seen = Box::pin(observe::cluster::see(&context.client, &owner, &embassy)).await?;
     let mut round =
         Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, links: Links::new() };
-    round.fence_after_cold_start(&mut memory).await?;
+    round.fence_first(&mut memory).await?;
     round.links = link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
     round.await_mail(&mut memory);
     round.run(&mut memory).await
@@ -142,28 +142,36 @@ async fn stop(
 }
 
 impl Round {
-    /// Row 1, before the vault is even asked: a site that was started anew, or is closed for any other reason, lets nothing
-    /// run. Its kubelets may have started the register by themselves, and every second counts.
-    async fn fence_after_cold_start(&mut self, memory: &mut Memory) -> Result<(), RunError> {
+    /// Before the vault is even asked: a site that was started anew, that a person fences, or that is closed for any other
+    /// reason lets nothing run. Its kubelets may have started the register by themselves, and every second counts.
+    async fn fence_first(&mut self, memory: &mut Memory) -> Result<(), RunError> {
+        self.remember_carriers().await?;
         let Some(record) = self.seen.record.clone() else { return Ok(()) };
         let view = self.view(&record.spec, memory, Timestamp::now());
-        if view.cold_start
+        if (view.cold_start || (view.fence_asked && !record.spec.human_fence))
             && let Action::Write(spec, why) = decide(&view)
         {
             invariants::check_write(&record.spec, &spec)?;
             self.seen.record = Some(self.write_record(&record, *spec, why).await?);
         }
         let closed = self.seen.record.as_ref().is_some_and(|r| !r.spec.role.rules() || r.spec.held());
-        if closed { self.close().await } else { Ok(()) }
+        if closed {
+            self.close().await?;
+            self.give_up_final_copies().await?;
+        }
+        Ok(())
     }
 
     async fn run(&mut self, memory: &mut Memory) -> Result<Duration, RunError> {
         if self.links.values().all(|link| link.distrust.is_some())
-            && let Some(why) = self.distrust().map(str::to_owned)
+            && let Some(distrust) = self.distrust().cloned()
         {
-            // Nothing is decided on mail that is not believed; what is closed stays closed.
-            let (context, embassy) = (Arc::clone(&self.context), Arc::clone(&self.embassy));
-            return stop(&context, &embassy, "NotTrusted", &why).await;
+            // Nothing is decided on mail that is not believed; what is closed stays closed, and what runs goes on.
+            let runs = self.seen.record.as_ref().is_some_and(|r| r.spec.role.rules() && !r.spec.held());
+            if runs && !self.is_closed() {
+                self.permit().await?;
+            }
+            return stop(&self.context, &self.embassy, distrust.reason, &distrust.why).await;
         }
         self.receive_mandates(memory).await?;
         let mut record = match self.seen.record.clone() {

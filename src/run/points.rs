@@ -30,6 +30,7 @@ impl Round {
         let status = RecoveryPointStatus {
             verified_at: Some(Time(Timestamp::now())),
             verified_by: Some(VerificationDepth::Restored),
+            ..object.status.clone().unwrap_or_default()
         };
         act::report::status(&api, object, object.status.as_ref(), &status).await?;
         Ok(())
@@ -84,6 +85,8 @@ impl Round {
     }
 }
 
-fn is_of(object: &RecoveryPoint, point: &PointRef) -> bool {
+/// Whether the object is the one of that point.
+#[must_use]
+pub fn is_of(object: &RecoveryPoint, point: &PointRef) -> bool {
     object.spec.sequence == point.sequence && object.spec.epoch == point.epoch.to_string()
 }

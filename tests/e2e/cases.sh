@@ -173,8 +173,8 @@ case_forced() {
   check "the same rows are read abroad" equal "$(rows luxembourg)" "$BEFORE"
   add_rows luxembourg 50; ABROAD=$(rows luxembourg)
   check "the Secret came with the objects" equal "$(field luxembourg secret/register '{.data.password}')" "$(printf only-for-this-test | base64)"
-  check "the Deployment, the ReplicaSet and the CronJob came too" equal \
-    "$(in_site luxembourg -n "$NAMESPACE" get deployment/portal replicaset/reader cronjob/nightly -o jsonpath='{range .items[*]}{.metadata.name} {end}')" "portal reader nightly "
+  check "the Deployment, the ReplicaSet, the DaemonSet, the Job and the CronJob came too" equal \
+    "$(in_site luxembourg -n "$NAMESPACE" get deployment/portal replicaset/reader daemonset/cache job/reindex cronjob/nightly -o jsonpath='{range .items[*]}{.metadata.name} {end}')" "portal reader cache reindex nightly "
   check "the same order again has no effect" refused_with "already" forced
 }
 

@@ -213,6 +213,7 @@ fn record(names: Names, view: &SmallView) -> FailoverRecordSpec {
         ancestry: vec![],
         activated: None,
         boot_ids: BTreeSet::new(),
+        carriers: BTreeMap::new(),
         sequence: 0,
         history: vec![],
     }

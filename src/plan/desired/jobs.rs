@@ -37,6 +37,8 @@ pub enum Verb {
     Restore,
     /// Apply the captured objects of a recovery point.
     Activate,
+    /// Say what a recovery point holds that an earlier one does not.
+    Compare,
 }
 
 impl Verb {
@@ -47,6 +49,7 @@ impl Verb {
             Self::Backup => "backup",
             Self::Restore => "restore",
             Self::Activate => "activate",
+            Self::Compare => "compare",
         }
     }
 
@@ -55,11 +58,11 @@ impl Verb {
     }
 
     const fn mounts_volumes(self) -> bool {
-        !matches!(self, Self::Activate)
+        matches!(self, Self::Backup | Self::Restore)
     }
 
     const fn talks_to_api_server(self) -> bool {
-        !matches!(self, Self::Restore)
+        matches!(self, Self::Backup | Self::Activate)
     }
 }
 
@@ -199,7 +202,7 @@ fn security(verb: Verb) -> SecurityContext {
     let capabilities: &[&str] = match verb {
         Verb::Backup => &["DAC_READ_SEARCH"],
         Verb::Restore => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
-        Verb::Activate => &[],
+        Verb::Activate | Verb::Compare => &[],
     };
     SecurityContext {
         run_as_user: Some(0),
@@ -299,8 +302,11 @@ mod tests {
     }
 
     #[test]
-    fn an_activation_sees_no_volume() {
-        assert!(mounts(&job(Verb::Activate)).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
+    fn an_activation_and_a_comparison_see_no_volume() {
+        for verb in [Verb::Activate, Verb::Compare] {
+            assert!(mounts(&job(verb)).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
+        }
+        assert_eq!(job(Verb::Compare).automount_service_account_token, Some(false));
     }
 
     #[test]

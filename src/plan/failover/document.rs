@@ -10,7 +10,7 @@ use crate::api::{
 };
 
 /// Version of the document; a reader that does not know it stops and says so.
-pub const DOCUMENT_VERSION: i64 = 1;
+pub const DOCUMENT_VERSION: i64 = if cfg!(feature = "next-version") { 2 } else { 1 };
 
 /// A snapshot of the author's record.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Hash)]

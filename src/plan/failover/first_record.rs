@@ -102,6 +102,7 @@ fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> Failov
         ancestry: vec![],
         activated: None,
         boot_ids: before.boot_ids.clone(),
+        carriers: BTreeMap::new(),
         sequence: 0,
         history: vec![],
     }

@@ -1,6 +1,7 @@
 //! What one order would do now, or why it does nothing: rows 4a to 4e of the table.
 
 use super::{
+    document::DOCUMENT_VERSION,
     gates::Refusal,
     lineage,
     view::{Order, Point, View},
@@ -134,7 +135,7 @@ fn planned_away(view: &View, to: &str) -> Result<Step, Refusal> {
     let record = &view.record;
     let peer = to.to_owned();
     if record.role != Role::Active {
-        return Err(Refusal::NotActive { role: record.role.as_str() });
+        return Err(not_active(view));
     }
     if record.held() {
         return Err(Refusal::Held);
@@ -145,6 +146,9 @@ fn planned_away(view: &View, to: &str) -> Result<Step, Refusal> {
     }
     match &target.document {
         Some(document) if target.recent && target.reach => {
+            if document.version < DOCUMENT_VERSION {
+                return Err(Refusal::OlderVersion { peer });
+            }
             if document.role == Role::Standby && !document.held {
                 Ok(Step::Demote)
             } else {
@@ -161,8 +165,18 @@ fn planned_back(view: &View) -> Result<Step, Refusal> {
         Role::Demoting => Ok(Step::Cancel),
         Role::Demoted => Ok(Step::AskBack),
         Role::Active | Role::Promoting => Err(Refusal::AlreadyActive),
-        role => Err(Refusal::NotActive { role: role.as_str() }),
+        _ => Err(not_active(view)),
     }
+}
+
+/// Where the order belongs: the site that rules in the highest epoch, if one is known here.
+fn not_active(view: &View) -> Refusal {
+    let ruling = view.documents().filter(|(_, document)| document.role.rules());
+    let place = ruling.max_by(|(_, one), (_, other)| one.epoch.cmp(&other.epoch)).map_or_else(
+        || "where the register runs".to_owned(),
+        |(site, _)| format!("in {site}, where the register runs"),
+    );
+    Refusal::NotActive { role: view.record.role.as_str(), place }
 }
 
 #[cfg(test)]
@@ -331,8 +345,26 @@ mod tests {
         assert_eq!(changed(|v| peer(v).document = None), Err("PeerSilent"));
         assert_eq!(changed(|v| peer(v).document.as_mut().unwrap().held = true), Err("TargetNotReady"));
         assert_eq!(changed(|v| peer(v).shares_vault = false), Err("NoCommonVault"));
+        assert_eq!(changed(|v| peer(v).document.as_mut().unwrap().version -= 1), Err("OlderVersion"));
         assert_eq!(changed(|v| v.record.cold_fence = true), Err("Held"));
         assert_eq!(changed(|v| v.record.role = Role::Fenced), Err("NotActive"));
+    }
+
+    #[test]
+    fn an_order_that_cannot_take_effect_now_is_over() {
+        use crate::api::failover::FailoverPhase;
+        let over = |view: &View, to: &str| {
+            let refusal = judge(view, &order(view, FailoverKind::Planned, to)).unwrap_err();
+            (refusal.phase() == FailoverPhase::Rejected, refusal.to_string())
+        };
+        let mut silent = view("tallinn");
+        peer(&mut silent).recent = false;
+        assert!(over(&silent, "2/luxembourg").0);
+        let mut held = view("tallinn");
+        peer(&mut held).document.as_mut().unwrap().held = true;
+        assert!(over(&held, "2/luxembourg").0, "or it would move the role when somebody lifts a fence later");
+        let (rejected, sentence) = over(&view("luxembourg"), "2/luxembourg");
+        assert!(rejected && sentence.contains("apply it in tallinn, where the register runs"), "{sentence}");
     }
 
     #[test]

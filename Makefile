@@ -8,7 +8,7 @@
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit admission large testbed e2e failover stress times idle demo lint advisories generate
+.PHONY: help setup test unit admission large testbed e2e failover stress times bench-data idle demo lint advisories generate
 
 # Suites that need no cluster.
 UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test upgrade --test vault
@@ -57,6 +57,11 @@ times: setup
 # Ten embassies with nothing to do cost the API servers nothing.
 idle: setup
 	@scripts/step "ten idle embassies for five minutes" tests/e2e/idle
+
+# The data path against restic on the same data, in turn: ratios of wall time, CPU and memory.
+bench-data: setup
+	@scripts/step "restic and its server" testbed/testbed binaries restic
+	@scripts/step "data path against restic" tests/bench/run $(BENCH)
 
 demo: setup
 	@scripts/demo

@@ -1,5 +1,6 @@
 # make test  - every test, all set-up included
 # make unit  - the tests that need no cluster
+# make model-deep - the failover protocol in larger worlds, which takes long
 # make demo  - the whole life of a data embassy on two real clusters (KEEP=1 leaves them running)
 # make times - how long enabling, copies, switches take, over five runs
 # make failover - every scenario of the failover suite, about an hour and a half (SCENARIOS='abort link_cut': only those)
@@ -8,14 +9,14 @@
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit admission large testbed e2e failover stress times bench-data idle demo lint advisories generate
+.PHONY: help setup test unit model-deep admission large testbed e2e failover stress times bench-data idle demo lint advisories generate
 
 # Suites that need no cluster.
-UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test upgrade --test vault
+UNIT := --lib --bins --test definitions --test layers --test failover_model --test replay --test mover --test upgrade --test vault
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
-	@sed -n '1,8s/^# //p' Makefile
+	@sed -n '1,9s/^# //p' Makefile
 
 setup:
 	@scripts/setup
@@ -26,6 +27,10 @@ unit: setup
 	@scripts/step "the verdict of the failover suite finds planted violations" python3 -B -m unittest discover -q -s tests/failover-suite -p 'test_*.py'
 	@scripts/step "unit, schema and property tests" cargo test --locked $(UNIT)
 	@scripts/step "reading and writing as the next version" cargo test --locked --features next-version --test upgrade
+
+# What takes too long for every run: more orders, more writes, three sites to the end, mutants that survive.
+model-deep: setup
+	@scripts/step "model of the failover protocol, larger worlds" cargo test --locked --test failover_model -- --ignored --nocapture
 
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup

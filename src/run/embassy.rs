@@ -36,6 +36,8 @@ use crate::plan::failover::first_record::Beginning;
 use crate::plan::failover::first_record::adopt;
 use crate::plan::failover::first_record::begin;
 use crate::plan::failover::invariants;
+use crate::plan::failover::trace::Did;
+use crate::plan::failover::trace::Trace;
 use crate::plan::failover::volumes;
 use crate::plan::schedule;
 use crate::plan::task::Task;
@@ -152,7 +154,9 @@ impl Round {
             && let Action::Write(spec, why) = decide(&view)
         {
             invariants::check_write(&record.spec, &spec)?;
-            self.seen.record = Some(self.write_record(&record, *spec, why).await?);
+            let wrote = self.write_record(&record, *spec, why).await?;
+            self.trace(Some(&view), Did::Write(Box::new(wrote.spec.clone())));
+            self.seen.record = Some(wrote);
         }
         let closed = self.seen.record.as_ref().is_some_and(|r| !r.spec.role.rules() || r.spec.held());
         if closed {
@@ -225,6 +229,7 @@ impl Round {
                 match act::record::create(&self.context.client, &self.owner, *spec, why).await? {
                     act::record::Written::Done(record) => {
                         self.told(&record, why).await;
+                        self.trace(None, Did::Begin(Box::new(record.spec.clone())));
                         Ok(Ok(*record))
                     }
                     act::record::Written::ReadAgain => Err(RunError::Conflict),
@@ -239,7 +244,9 @@ impl Round {
             return Ok(record);
         };
         let why = "the record is older than this site's own mail: held until the other sites confirm";
-        self.write_record(&record, spec, why).await
+        let adopted = self.write_record(&record, spec, why).await?;
+        self.trace(None, Did::Adopt(Box::new(adopted.spec.clone())));
+        Ok(adopted)
     }
 
     async fn write_record(
@@ -269,6 +276,36 @@ impl Round {
         self.event(false, spec.role.as_str(), "Transition", &note).await;
     }
 
+    /// What was done and what it stood on is one line that can be replayed.
+    fn trace(&self, view: Option<&View>, did: Did) {
+        let embassy = format!("{}/{}", self.owner.namespace, self.owner.name);
+        let record = did.record().or(view.map(|view| &view.record));
+        let epoch = record.map(|record| record.epoch.to_string()).unwrap_or_default();
+        let point = record.and_then(|record| record.volumes.at.as_ref()).map(|at| at.point.to_string());
+        let action = did.name();
+        let trace = Trace::of(embassy, view, did);
+        let (view_digest, trace) = (&trace.digest, trace.line());
+        tracing::info!(
+            namespace = self.owner.namespace,
+            name = self.owner.name,
+            view_digest,
+            action,
+            epoch,
+            point,
+            trace,
+            "step"
+        );
+    }
+
+    /// An act is traced when it begins, not in every round in which it goes on.
+    fn trace_act(&self, memory: &mut Memory, view: &View, action: &Action) {
+        let act = Did::act(action);
+        if let Some(begun) = act.clone().filter(|_| act != memory.acting) {
+            self.trace(Some(view), begun);
+        }
+        memory.acting = act;
+    }
+
     /// Decides and writes until an act, or nothing, is next.
     async fn steps(
         &mut self,
@@ -284,6 +321,7 @@ impl Round {
                     let spec = *spec;
                     self.begun(memory, &view, &spec).await?;
                     record = self.write_record(&record, spec, why).await?;
+                    self.trace(Some(&view), Did::Write(Box::new(record.spec.clone())));
                 }
                 (Action::Note(spec), _) => {
                     if let Some(written) = self.note(&record, *spec).await? {
@@ -316,6 +354,7 @@ impl Round {
         if (!record.role.rules() || record.held()) && !self.is_closed() {
             self.close().await?;
         }
+        self.trace_act(memory, view, action);
         match action {
             Action::Start => {
                 invariants::check_start(record)?;

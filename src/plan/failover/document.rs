@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::{Rule, applies};
 use crate::api::{
     epoch::Epoch,
     failover_record::{DataPoint, FailoverRecordSpec, Role},
@@ -59,8 +60,8 @@ impl Document {
 
     /// Whether its author may be writing: by its role, or by a Pod that is left whatever the record says.
     #[must_use]
-    pub const fn rules(&self) -> bool {
-        self.role.rules() || self.writable_pods
+    pub fn rules(&self) -> bool {
+        self.role.rules() || applies(Rule::PodsAreRuling, self.writable_pods)
     }
 }
 

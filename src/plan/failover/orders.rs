@@ -4,12 +4,13 @@ use super::{
     document::DOCUMENT_VERSION,
     gates::Refusal,
     lineage,
+    rules::{Rule, applies, requires},
     view::{Order, Point, View},
 };
 use crate::api::{
     duration,
     failover::{FailoverKind, PeerState},
-    failover_record::{DataPoint, Role, VolumeCondition},
+    failover_record::{DataPoint, FailoverRecordSpec, Role, VolumeCondition},
 };
 
 /// What an order asks of this site next.
@@ -39,7 +40,9 @@ pub fn judge(view: &View, order: &Order) -> Result<Step, Refusal> {
         let (me, others) = (record.site.clone(), record.others());
         return Err(Refusal::UnknownSite { to: order.epoch.site.clone(), me, others });
     }
-    if order.epoch <= *record.top() {
+    if applies(Rule::OrderAboveEpoch, order.epoch <= record.epoch)
+        || applies(Rule::OrderAboveIntents, order.epoch <= *record.top())
+    {
         let top = record.top().clone();
         let step = if order.kind == FailoverKind::Planned { 1 } else { 2 };
         let next = top.number.saturating_add(step);
@@ -60,11 +63,11 @@ pub fn judge(view: &View, order: &Order) -> Result<Step, Refusal> {
 
 fn forced(view: &View, order: &Order) -> Result<Step, Refusal> {
     let record = &view.record;
-    if record.role.rules() && !record.held() {
+    if applies(Rule::ForcedIsNotForTheActive, record.role.rules() && !record.held()) {
         return Err(Refusal::AlreadyActive);
     }
     let current = record.ticket();
-    if order.ticket.as_ref() != Some(&current) {
+    if applies(Rule::TicketIsCurrent, order.ticket.as_ref() != Some(&current)) {
         return Err(Refusal::TicketStale { named: order.ticket.clone().unwrap_or_default(), current });
     }
     if view.fence_asked {
@@ -76,7 +79,7 @@ fn forced(view: &View, order: &Order) -> Result<Step, Refusal> {
             return Err(Refusal::AttestationContradicted { peer: peer.clone() });
         }
     }
-    if view.peers.values().any(|peer| peer.reach && !peer.drained) {
+    if applies(Rule::MailIsReadFirst, view.peers.values().any(|peer| peer.reach && !peer.drained)) {
         return Err(Refusal::MailUnread);
     }
     match record.role {
@@ -99,22 +102,33 @@ fn from_newest(view: &View, order: &Order) -> Result<Step, Refusal> {
         return Err(Refusal::DataLossExceeded { age, limit });
     }
     let volumes = &view.record.volumes;
-    if volumes.condition == VolumeCondition::Live {
+    if applies(Rule::OwnBytesAreKeptFirst, volumes.condition == VolumeCondition::Live) {
         return Ok(match (view.pods, keeps_bytes(view)) {
             (true, _) => Step::Fence,
             (false, Some(towards)) => Step::KeepBytes(towards),
             (false, None) => Step::Promote,
         });
     }
-    let newest = view.newest_point();
+    let newest = view.newest_point().filter(|newest| may_complete(&view.record, newest));
     let whole = super::volumes::clean_at(volumes)
-        .filter(|at| !view.record.reclone || newest.is_some_and(|newest| newest.data == **at));
+        .filter(|_| requires(Rule::RecloneIsFinishedFirst, !view.record.reclone));
     match (whole, newest) {
-        (Some(at), Some(newest)) if is_newer(newest, at) => Ok(Step::RestoreNewest),
+        (Some(at), Some(newest)) if applies(Rule::NewestIsRestoredFirst, is_newer(newest, at)) => {
+            Ok(Step::RestoreNewest)
+        }
         (Some(_), _) => Ok(Step::Promote),
         (None, Some(_)) => Ok(Step::RestoreNewest),
         (None, None) => Err(Refusal::Incomplete),
     }
+}
+
+/// Whether a point may go over volumes that are not whole: it is no older than the restore that was begun, and a copy that is
+/// made anew is of the reign in force.
+fn may_complete(record: &FailoverRecordSpec, newest: &Point) -> bool {
+    let begun = record.volumes.at.as_ref().filter(|_| record.volumes.condition == VolumeCondition::Restoring);
+    let older = begun.is_some_and(|at| newest.data.point < at.point);
+    let of_the_past = record.reclone && newest.data.point.epoch < record.epoch;
+    !applies(Rule::CompletedByNoOlderLine, older || of_the_past)
 }
 
 /// The site on whose way the bytes here are kept: the one that this site yields to, or any in reach.
@@ -134,22 +148,24 @@ fn is_newer(point: &Point, bytes: &DataPoint) -> bool {
 fn planned_away(view: &View, to: &str) -> Result<Step, Refusal> {
     let record = &view.record;
     let peer = to.to_owned();
-    if record.role != Role::Active {
+    if applies(Rule::OnlyTheActiveGives, record.role != Role::Active) {
         return Err(not_active(view));
     }
-    if record.held() {
+    if applies(Rule::HeldGivesNothing, record.held()) {
         return Err(Refusal::Held);
     }
     let Some(target) = view.peers.get(to) else { return Err(Refusal::PeerSilent { peer }) };
-    if !target.shares_vault {
+    if applies(Rule::GivenWithinOneVault, !target.shares_vault) {
         return Err(Refusal::NoCommonVault { to: peer });
     }
     match &target.document {
-        Some(document) if target.recent && target.reach => {
+        Some(document) if requires(Rule::TargetReports, target.recent && target.reach) => {
             if document.version < DOCUMENT_VERSION {
                 return Err(Refusal::OlderVersion { peer });
             }
-            if document.role == Role::Standby && !document.held {
+            if requires(Rule::TargetIsStandby, document.role == Role::Standby)
+                && requires(Rule::TargetIsFree, !document.held)
+            {
                 Ok(Step::Demote)
             } else {
                 let held = if document.held { ", held" } else { "" };
@@ -185,7 +201,6 @@ mod tests {
 
     use super::*;
     use crate::api::epoch::Epoch;
-    use crate::api::failover_record::FailoverRecordSpec;
     use crate::api::failover_record::Volumes;
     use crate::plan::failover::Peer;
     use crate::plan::failover::document::document;

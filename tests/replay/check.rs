@@ -92,6 +92,9 @@ impl Replayed {
             activated: view.record.activated.clone(),
             boot_ids: view.record.boot_ids.clone(),
             sequence: view.record.sequence,
+            carriers: view.record.carriers.clone(),
+            // The end of a restore ends a re-clone; nothing but an approval, which is a revision, begins one.
+            reclone: last.reclone && view.record.reclone,
             ..last.clone()
         };
         let unlogged = first && view.record.revision == last.revision + 1 && view.record.epoch >= last.epoch;

@@ -400,8 +400,12 @@ impl Round {
             schedule::due_in(cut, Timestamp::now(), schedule::interval(rpo, &identity))
         };
         let vaults = self.parties.vaults().into_iter().filter(|vault| self.reaches(vault));
-        // The one that is overdue for longest is not known from this; its turn comes when the other's copy is there.
-        vaults.map(|vault| (due_in(&vault), vault)).min()
+        let mut first: Vec<(Duration, String)> = vaults.map(|vault| (due_in(&vault), vault)).collect();
+        let soonest = first.iter().map(|(due_in, _)| *due_in).min()?;
+        first.retain(|(due_in, _)| *due_in == soonest);
+        // After a failure another vault's turn comes: one that takes nothing must not leave the others without copies.
+        let turn = usize::try_from(memory.failures).unwrap_or_default() % first.len();
+        Some(first.swap_remove(turn))
     }
 
     /// Nobody needs to be asked before this, unless a watch or the mail says so.

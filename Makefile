@@ -1,35 +1,47 @@
 # make test  - every test, all set-up included
-# make unit  - the tests that need no cluster
+# make unit  - the tests that need no cluster, but for the model
+# make model - the failover protocol in every order of events, and 100,000 random schedules
+# make model-deep - the failover protocol in larger worlds, which takes long
 # make demo  - the whole life of a data embassy on two real clusters (KEEP=1 leaves them running)
 # make times - how long enabling, copies, switches take, over five runs
 # make failover - every scenario of the failover suite, about an hour and a half (SCENARIOS='abort link_cut': only those)
+# make three - end-to-end with two embassies, on three clusters
 # make stress - CYCLES (50) times: power cut, takeover, return, back; a report with times as a distribution (REPORT=FILE)
+# make bench-data - the data path against restic (BENCH='--runs 5 --delay 50')
 # make idle  - what ten idle embassies cost, over five minutes
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit admission large testbed e2e failover stress times idle demo lint advisories generate
+.PHONY: help setup test unit model model-deep admission large testbed e2e three failover stress times bench-data idle demo lint advisories generate
 
 # Suites that need no cluster.
-UNIT := --lib --bins --test definitions --test layers --test failover_model --test mover --test vault --test damage
+UNIT := --lib --bins --test definitions --test layers --test replay --test mover --test upgrade --test vault --test damage
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
-	@sed -n '1,8s/^# //p' Makefile
+	@sed -n '1,12s/^# //p' Makefile
 
 setup:
 	@scripts/setup
 
-test: unit admission large testbed e2e
+test: unit model admission large testbed e2e
 
 unit: setup
 	@scripts/step "the verdict of the failover suite finds planted violations" python3 -B -m unittest discover -q -s tests/failover-suite -p 'test_*.py'
 	@scripts/step "unit, schema and property tests" cargo test --locked $(UNIT)
+	@scripts/step "reading and writing as the next version" cargo test --locked --features next-version --test upgrade
+
+model: setup
+	@scripts/step "model of the failover protocol" cargo test --locked --test failover_model
+
+# What takes too long for every run: more orders, more writes, three sites to the end, mutants that survive.
+model-deep: setup
+	@scripts/step "model of the failover protocol, larger worlds" cargo test --locked --test failover_model -- --ignored --nocapture
 
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup
 	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes cyclonus helm
-	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test policies --test mover_objects --test renewal -- --nocapture
+	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test fence --test policies --test mover_objects --test renewal -- --nocapture
 
 # A tree of gigabytes through three recovery points, exact each time.
 large: setup
@@ -41,6 +53,10 @@ testbed: setup
 
 e2e: setup
 	@scripts/step "end-to-end tests on two clusters" tests/e2e/run
+
+# Two embassies that cannot reach each other.
+three: setup
+	@scripts/step "end-to-end tests on three clusters" tests/e2e/three
 
 # Every bad night that we could think of, on two clusters, judged by who really wrote when.
 failover: setup
@@ -56,6 +72,11 @@ times: setup
 # Ten embassies with nothing to do cost the API servers nothing.
 idle: setup
 	@scripts/step "ten idle embassies for five minutes" tests/e2e/idle
+
+# The data path against restic on the same data, in turn: ratios of wall time, CPU and memory.
+bench-data: setup
+	@scripts/step "restic and its server" testbed/testbed binaries restic
+	@scripts/step "data path against restic" tests/bench/run $(BENCH)
 
 demo: setup
 	@scripts/demo

@@ -21,9 +21,10 @@ use std::{
 
 use data_embassy::mover::{
     backup::{BackupParameters, backup},
+    compare::{CompareParameters, compare},
     engine::{Engine, Store, new_key},
     failure::Failure,
-    outcome::{BackupDone, Reason, RestoreDone},
+    outcome::{BackupDone, CompareDone, Reason, RestoreDone},
     restore::{Expected, RestoreParameters, restore},
 };
 use data_embassy::trust::identity::Role;
@@ -176,6 +177,42 @@ fn copies_are_exact<S: Store + 'static>(bench: &Bench<S>, small_files: u64) {
     let back = bench.restore(&bench.restoring(&first)).unwrap();
     assert_eq!(back.content_digest, first.content_digest);
     assert_eq!(bench.back_up("abroad").unwrap().content_digest, first.content_digest);
+}
+
+#[test]
+fn a_comparison_names_what_only_the_later_snapshot_holds() {
+    let bench = Bench::new();
+    let home = bench.volume("home");
+    build(&home, 50);
+    fs::write(home.join("ledger"), noise(1, 3 * MIB)).unwrap();
+    fs::write(home.join("dropped"), "gone later").unwrap();
+    let base = bench.back_up("home").unwrap();
+    let compared = |base: &BackupDone, later: &BackupDone| {
+        let engine = Engine::open(bench.store.clone(), &bench.key).unwrap();
+        let (base, snapshot) = (base.snapshot.clone(), later.snapshot.clone());
+        compare(engine, &CompareParameters { snapshot, base }).unwrap()
+    };
+    let again = bench.back_up("home").unwrap();
+    assert_eq!(compared(&base, &again), CompareDone::default(), "nothing was written in between");
+
+    let ledger = fs::OpenOptions::new().write(true).open(home.join("ledger")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&ledger, b"one entry", 2 * MIB + 7).unwrap();
+    fs::remove_file(home.join("dropped")).unwrap();
+    fs::create_dir(home.join("2026")).unwrap();
+    fs::write(home.join("2026/new"), "hello").unwrap();
+    let later = bench.back_up("home").unwrap();
+    let found = compared(&base, &later);
+    assert_eq!((found.added, found.changed, found.removed), (1, 1, 1));
+    let chunks = found.bytes - 5;
+    assert!((9..3 * MIB).contains(&chunks), "only the chunk that differs counts: {chunks}");
+    let names = ["data/2026/new", "data/dropped", "data/ledger"];
+    let mut examples = found.examples.clone();
+    examples.sort();
+    assert_eq!(examples, names);
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+    assert!(
+        found.oldest <= found.newest && found.newest.unwrap() <= now && found.oldest.unwrap() > now - 600
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Closes and opens a namespace: its label, its workloads, its Pods.
 
 use k8s_openapi::api::{
-    apps::v1::{Deployment, ReplicaSet, StatefulSet},
-    batch::v1::CronJob,
+    apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
+    batch::v1::{CronJob, Job},
     core::v1::{Namespace, Pod},
 };
 use kube::{
@@ -11,7 +11,7 @@ use kube::{
 };
 use serde_json::{Value, json};
 
-use super::apply::MANAGER;
+use super::apply::{Applicable, MANAGER};
 use crate::api::FENCED_LABEL;
 use crate::plan::desired::fence::WorkloadKind;
 use crate::plan::desired::fence::WorkloadPatch;
@@ -48,36 +48,34 @@ pub async fn label(client: &Client, namespace: &str, closed: bool) -> Result<(),
 
 /// Sends the patches that stop or resume workloads. One that is gone is stopped.
 pub async fn scale(client: &Client, namespace: &str, patches: &[WorkloadPatch]) -> Result<(), FenceError> {
-    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    for workload in patches {
-        let (name, patch) = (&workload.name, Patch::Merge(&workload.patch));
-        let result = match workload.kind {
-            WorkloadKind::Deployment => {
-                let api: Api<Deployment> = Api::namespaced(client.clone(), namespace);
-                api.patch(name, &parameters, &patch).await.map(|_| ())
-            }
-            WorkloadKind::StatefulSet => {
-                let api: Api<StatefulSet> = Api::namespaced(client.clone(), namespace);
-                api.patch(name, &parameters, &patch).await.map(|_| ())
-            }
-            WorkloadKind::ReplicaSet => {
-                let api: Api<ReplicaSet> = Api::namespaced(client.clone(), namespace);
-                api.patch(name, &parameters, &patch).await.map(|_| ())
-            }
-            WorkloadKind::CronJob => {
-                let api: Api<CronJob> = Api::namespaced(client.clone(), namespace);
-                api.patch(name, &parameters, &patch).await.map(|_| ())
-            }
+    for patch in patches {
+        let sent = match patch.kind {
+            WorkloadKind::Deployment => send::<Deployment>(client, namespace, patch).await,
+            WorkloadKind::StatefulSet => send::<StatefulSet>(client, namespace, patch).await,
+            WorkloadKind::ReplicaSet => send::<ReplicaSet>(client, namespace, patch).await,
+            WorkloadKind::DaemonSet => send::<DaemonSet>(client, namespace, patch).await,
+            WorkloadKind::CronJob => send::<CronJob>(client, namespace, patch).await,
+            WorkloadKind::Job => send::<Job>(client, namespace, patch).await,
         };
-        match result {
+        match sent {
             Ok(()) => {}
             Err(kube::Error::Api(status)) if status.is_not_found() => {}
             Err(source) => {
-                return Err(failed(format!("scale {:?} {namespace}/{name}", workload.kind))(source));
+                return Err(failed(format!("scale {:?} {namespace}/{}", patch.kind, patch.name))(source));
             }
         }
     }
     Ok(())
+}
+
+async fn send<K: Applicable>(
+    client: &Client,
+    namespace: &str,
+    workload: &WorkloadPatch,
+) -> Result<(), kube::Error> {
+    let parameters = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    api.patch(&workload.name, &parameters, &Patch::Merge(&workload.patch)).await.map(|_| ())
 }
 
 /// Deletes Pods that are not being deleted yet, each with its own grace period.

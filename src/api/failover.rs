@@ -24,7 +24,7 @@ use super::epoch::{Epoch, PointRef};
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Epoch", type_ = "integer", json_path = ".spec.epoch"),
     printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase"),
-    printcolumn(name = "Took", type_ = "string", json_path = ".status.duration"),
+    printcolumn(name = "Duration", type_ = "string", json_path = ".status.duration"),
     printcolumn(name = "Lost", type_ = "string", json_path = ".status.dataLoss"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.message")
 )]

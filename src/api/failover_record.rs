@@ -49,6 +49,12 @@ impl Role {
         matches!(self, Self::Active | Self::Promoting | Self::Demoting | Self::Demoted)
     }
 
+    /// Whether a forced order to this very site goes on with the bytes that are here, rather than with a copy.
+    #[must_use]
+    pub const fn keeps_own_bytes(self) -> bool {
+        matches!(self, Self::Active | Self::Promoting | Self::Demoting | Self::Diverged)
+    }
+
     /// Whether the register may run in this role.
     #[must_use]
     pub const fn rules(self) -> bool {
@@ -186,6 +192,10 @@ pub struct FailoverRecordSpec {
     #[serde(default)]
     #[schemars(length(max = 10_000), inner(length(max = 64)))]
     pub boot_ids: BTreeSet<String>,
+    /// Nodes on which a container with a protected volume runs, or may still run since they are silent; with their boot ids.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 10_000))]
+    pub carriers: BTreeMap<String, String>,
     /// The highest sequence of a recovery point of its own that this site has begun in `epoch`, in whichever vault: a cut has
     /// one number, so that the points of all vaults lie in one order.
     #[serde(default)]

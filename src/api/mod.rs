@@ -10,6 +10,7 @@ pub mod failover_record;
 pub mod jurisdiction;
 pub mod recovery_point;
 pub mod site;
+pub mod size;
 
 pub use data_embassy::DataEmbassy;
 pub use failover::Failover;

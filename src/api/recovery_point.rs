@@ -86,6 +86,35 @@ pub struct RecoveryPointStatus {
     /// What the last verification found wrong with it: the file, and how it is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
+    /// At a diverged site: what this point holds that the active site does not have.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub difference: Option<Difference>,
+}
+
+/// What a point holds that an earlier one of its epoch, on which another site built, does not.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Difference {
+    /// The earlier point, such as `1/tallinn/6`.
+    pub base: String,
+    /// Files that it has not.
+    pub added: i64,
+    /// Files with another content, owner, mode or time.
+    pub changed: i64,
+    /// Files that only the earlier one has.
+    pub removed: i64,
+    /// Bytes that differ.
+    pub bytes: i64,
+    /// When the first of the added and changed files was written, as the file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub first_written: Option<Time>,
+    /// When the last of them was written, as the file says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_written: Option<Time>,
+    /// Names of some of them, each with its claim before it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub examples: Vec<String>,
 }
 
 /// How a copy was verified.

@@ -27,6 +27,8 @@ pub enum VerbArguments {
     Activate(ActivateArguments),
     /// Read all that the vault holds of an embassy, and say what is wrong with it.
     Verify(VerifyArguments),
+    /// Say what a recovery point holds that an earlier one does not.
+    Compare(CompareArguments),
 }
 
 /// The vault, and how the run ends.
@@ -200,6 +202,20 @@ impl<T: FromStr<Err: std::fmt::Display>> FromStr for SeenArgument<T> {
     }
 }
 
+/// Arguments of a comparison.
+#[derive(Debug, Clone, Args)]
+pub struct CompareArguments {
+    /// What all verbs need.
+    #[command(flatten)]
+    pub common: CommonArguments,
+    /// Id of the snapshot.
+    #[arg(long)]
+    pub snapshot: String,
+    /// Id of an earlier snapshot in the same repository.
+    #[arg(long)]
+    pub base: String,
+}
+
 impl VerbArguments {
     /// The vault, and how the run ends.
     #[must_use]
@@ -208,6 +224,7 @@ impl VerbArguments {
             Self::Backup(arguments) => &arguments.common.vault,
             Self::Restore(arguments) => &arguments.common.vault,
             Self::Activate(arguments) => &arguments.common.vault,
+            Self::Compare(arguments) => &arguments.common.vault,
             Self::Verify(arguments) => &arguments.vault,
         }
     }

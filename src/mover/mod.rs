@@ -1,9 +1,10 @@
-//! The mover: backup, restore, capture, activation and verification, each one short-lived process in a Pod of its own.
+//! The mover: backup, restore, capture, activation, comparison and verification, each one short-lived process in a Pod of its own.
 
 pub mod activate;
 pub mod arguments;
 pub mod backup;
 pub mod capture;
+pub mod compare;
 mod directory;
 pub mod engine;
 pub mod failure;

@@ -30,6 +30,8 @@ pub enum Outcome {
     Activate(ActivateDone),
     /// Everything was read; what is wrong is named.
     Verify(Box<VerifyDone>),
+    /// What one snapshot holds that an earlier one does not.
+    Compare(CompareDone),
     /// Nothing may be concluded but this.
     Failed(Failed),
 }
@@ -122,6 +124,29 @@ impl VerifyDone {
         }
         shortened
     }
+}
+
+/// What a snapshot holds that an earlier one does not. Directories do not count by themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompareDone {
+    /// Files that the earlier one has not.
+    pub added: u64,
+    /// Files with another content or another owner, mode or time.
+    pub changed: u64,
+    /// Files that only the earlier one has.
+    pub removed: u64,
+    /// Bytes of the chunks that are not where they were.
+    pub bytes: u64,
+    /// When the first of the added and changed files was written, in seconds of Unix time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest: Option<i64>,
+    /// When the last of them was written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub newest: Option<i64>,
+    /// Names of some of them, with their claim before them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
 }
 
 /// Why a run failed.
@@ -261,6 +286,7 @@ mod tests {
                 content_digest: "c".to_owned(),
             }),
             Outcome::Activate(ActivateDone { applied: 1 }),
+            Outcome::Compare(CompareDone { added: 1, oldest: Some(5), ..CompareDone::default() }),
             Outcome::failed(Reason::VolumeFull, "no space"),
         ];
         for outcome in outcomes {
@@ -280,6 +306,13 @@ mod tests {
     fn a_long_message_fits_the_termination_log() {
         let outcome = Outcome::failed(Reason::Internal, &"\"\u{1}é".repeat(2000));
         assert!(serde_json::to_string(&outcome).unwrap().len() < 4096);
+    }
+
+    #[test]
+    fn a_comparison_with_long_names_fits_the_termination_log() {
+        let examples = vec!["é".repeat(100); 8];
+        let done = CompareDone { examples, bytes: u64::MAX, ..CompareDone::default() };
+        assert!(serde_json::to_string(&Outcome::Compare(done)).unwrap().len() < 4096);
     }
 
     #[test]

@@ -17,11 +17,12 @@ use tokio::{
 use super::{
     activate::{activate, read_objects},
     arguments::{
-        ActivateArguments, Arguments, BackupArguments, CommonArguments, RestoreArguments, VaultArguments,
-        VerbArguments, VerifyArguments,
+        ActivateArguments, Arguments, BackupArguments, CommonArguments, CompareArguments, RestoreArguments,
+        VaultArguments, VerbArguments, VerifyArguments,
     },
     backup::{BackupParameters, backup},
     capture::capture,
+    compare::{CompareParameters, compare},
     engine::{Engine, Store, StoreError},
     failure::Failure,
     outcome::Outcome,
@@ -59,6 +60,7 @@ fn perform(verb: &VerbArguments) -> Result<Outcome, Failure> {
         VerbArguments::Restore(arguments) => run_restore(arguments),
         VerbArguments::Activate(arguments) => run_activate(arguments),
         VerbArguments::Verify(arguments) => run_verify(arguments),
+        VerbArguments::Compare(arguments) => run_compare(arguments),
     }
 }
 
@@ -125,6 +127,12 @@ fn run_verify(arguments: &VerifyArguments) -> Result<Outcome, Failure> {
         depth: arguments.depth,
     })?;
     Ok(Outcome::Verify(Box::new(done)))
+}
+
+fn run_compare(arguments: &CompareArguments) -> Result<Outcome, Failure> {
+    let (store, key) = repository(&arguments.common)?;
+    let parameters = CompareParameters { snapshot: arguments.snapshot.clone(), base: arguments.base.clone() };
+    Ok(Outcome::Compare(compare(Engine::open(store, &key)?, &parameters)?))
 }
 
 /// The vault's repository and the key to it.

@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, fmt::Debug};
 
 use k8s_openapi::{
     api::{
-        apps::v1::{Deployment, ReplicaSet, StatefulSet},
+        apps::v1::{DaemonSet, Deployment, ReplicaSet, StatefulSet},
         batch::v1::{CronJob, Job},
-        core::v1::{Namespace, Node, PersistentVolumeClaim, Pod},
+        core::v1::{ContainerStatus, Namespace, Node, PersistentVolumeClaim, Pod},
         discovery::v1::EndpointSlice,
         networking::v1::NetworkPolicy,
     },
@@ -20,11 +20,13 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::api::DataEmbassy;
+use crate::api::FENCED_LABEL;
 use crate::api::Failover;
 use crate::api::FailoverRecord;
 use crate::api::MOVER_LABEL;
 use crate::api::RecoveryPoint;
 use crate::plan::desired::Owner;
+use crate::plan::desired::fence::NodeSeen;
 use crate::plan::desired::fence::Workload;
 use crate::plan::desired::fence::WorkloadKind;
 use crate::plan::desired::network::Destination;
@@ -50,6 +52,8 @@ pub struct Seen {
     pub namespace: Option<Namespace>,
     /// Boot ids of the nodes.
     pub boot_ids: BTreeSet<String>,
+    /// The nodes.
+    pub nodes: Vec<NodeSeen>,
     /// Protected claims.
     pub claims: Vec<PersistentVolumeClaim>,
     /// Pods of the namespace, movers excepted, that run or may still run.
@@ -75,14 +79,13 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
     let ours = ListParams::default().labels(&format!("{}={}", crate::api::EMBASSY_LABEL, owner.name));
     let record: Api<FailoverRecord> = Api::namespaced(client.clone(), namespace);
     let namespaces: Api<Namespace> = Api::all(client.clone());
-    let (record, home, nodes, claims, pods) = futures::try_join!(
+    // Before the Pods: a namespace that was seen closed was closed when they were listed.
+    let home = find(
+        namespaces.list(&all.clone().fields(&format!("metadata.name={namespace}"))).await,
+        "the namespace",
+    )?;
+    let (record, nodes, claims, pods) = futures::try_join!(
         async { record.get_opt(&owner.name).await.map_err(failed("the FailoverRecord")) },
-        async {
-            find(
-                namespaces.list(&all.clone().fields(&format!("metadata.name={namespace}"))).await,
-                "the namespace",
-            )
-        },
         async { find(Api::<Node>::all(client.clone()).list(&all).await, "nodes") },
         list::<PersistentVolumeClaim>(client, namespace, &all, "PersistentVolumeClaims"),
         list::<Pod>(client, namespace, &all, "Pods"),
@@ -102,6 +105,7 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
         orders: orders.into_iter().filter(|order| order.spec.embassy == owner.name).collect(),
         namespace: home.into_iter().next(),
         boot_ids: boot_ids(&nodes),
+        nodes: nodes.iter().map(node_seen).collect(),
         claims: claims.into_iter().filter(|claim| selects(selector, claim)).collect(),
         pods: pods.into_iter().filter(may_run).collect(),
         movers,
@@ -154,6 +158,25 @@ fn selects(selector: &LabelSelector, claim: &PersistentVolumeClaim) -> bool {
     selector.matches(claim.labels())
 }
 
+/// What the fence needs to know of a node. One that is not ready may be silent, or unable to stop a container.
+fn node_seen(node: &Node) -> NodeSeen {
+    let reported = node.status.as_ref();
+    let ready = reported.and_then(|status| status.conditions.iter().flatten().find(|c| c.type_ == "Ready"));
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_ref());
+    NodeSeen {
+        name: node.name_any(),
+        boot_id: reported
+            .and_then(|status| status.node_info.as_ref())
+            .map(|info| info.boot_id.clone())
+            .unwrap_or_default(),
+        reports: ready.is_some_and(|ready| ready.status == "True"),
+        out_of_service: taints
+            .into_iter()
+            .flatten()
+            .any(|taint| taint.key == "node.kubernetes.io/out-of-service"),
+    }
+}
+
 /// Whether a Pod is one that the fence lets through: the label alone is no passport, anybody can write it.
 fn is_mover(pod: &Pod) -> bool {
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
@@ -165,10 +188,18 @@ fn verifies(job: &Job) -> bool {
     job.annotations().get(TASK_ANNOTATION).is_some_and(|task| task == VERIFICATION)
 }
 
-/// A Pod counts until its containers are known to have ended.
+/// A Pod counts until its containers are known to have ended. Its phase alone does not say so: the control plane ends
+/// Pods of a silent node without having asked it, and an ephemeral container has no part in the phase.
 fn may_run(pod: &Pod) -> bool {
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    !matches!(phase, Some("Succeeded" | "Failed"))
+    let Some(status) = pod.status.as_ref() else { return true };
+    let runs = |containers: &Option<Vec<ContainerStatus>>| {
+        let mut all = containers.iter().flatten();
+        all.any(|container| container.state.as_ref().is_some_and(|now| now.running.is_some()))
+    };
+    !matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"))
+        || runs(&status.container_statuses)
+        || runs(&status.init_container_statuses)
+        || runs(&status.ephemeral_container_statuses)
 }
 
 /// Whether a Pod mounts one of the claims.
@@ -188,11 +219,13 @@ pub fn mounts(pod: &Pod, claims: &[PersistentVolumeClaim]) -> bool {
 
 async fn workloads(client: &Client, namespace: &str) -> Result<Vec<Workload>, ReadError> {
     let all = ListParams::default();
-    let (deployments, sets, replica_sets, cron_jobs) = futures::try_join!(
+    let (deployments, sets, replica_sets, daemon_sets, cron_jobs, jobs) = futures::try_join!(
         list::<Deployment>(client, namespace, &all, "Deployments"),
         list::<StatefulSet>(client, namespace, &all, "StatefulSets"),
         list::<ReplicaSet>(client, namespace, &all, "ReplicaSets"),
+        list::<DaemonSet>(client, namespace, &all, "DaemonSets"),
         list::<CronJob>(client, namespace, &all, "CronJobs"),
+        list::<Job>(client, namespace, &all, "Jobs"),
     )?;
     let scaled = |replicas: Option<i32>| replicas.unwrap_or(1);
     let mut found = vec![];
@@ -212,7 +245,28 @@ async fn workloads(client: &Client, namespace: &str) -> Result<Vec<Workload>, Re
         let suspended = object.spec.is_some_and(|spec| spec.suspend == Some(true));
         found.extend(workload(WorkloadKind::CronJob, &object.metadata, i32::from(!suspended)));
     }
+    for object in daemon_sets {
+        let selector = object.spec.and_then(|spec| spec.template.spec?.node_selector);
+        let away = selector.is_some_and(|labels| labels.contains_key(FENCED_LABEL));
+        found.extend(workload(WorkloadKind::DaemonSet, &object.metadata, i32::from(!away)));
+    }
+    for mut object in jobs.into_iter().filter(is_unfinished) {
+        let suspended = object.spec.is_some_and(|spec| spec.suspend == Some(true));
+        // A Job of a CronJob goes on by itself when the CronJob is suspended.
+        object.metadata.owner_references = None;
+        found.extend(workload(WorkloadKind::Job, &object.metadata, i32::from(!suspended)));
+    }
     Ok(found)
+}
+
+/// Whether a Job of the user may still start Pods.
+fn is_unfinished(job: &Job) -> bool {
+    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_ref());
+    let finished = conditions
+        .into_iter()
+        .flatten()
+        .any(|c| c.status == "True" && matches!(c.type_.as_str(), "Complete" | "Failed"));
+    !finished && !job.labels().contains_key(MOVER_LABEL)
 }
 
 fn workload(kind: WorkloadKind, metadata: &ObjectMeta, replicas: i32) -> Option<Workload> {

@@ -53,15 +53,15 @@ pub enum PostError {
     },
     /// Software of another version.
     #[error(
-        "{site} runs a version whose {what} (version {found}) this one cannot read: upgrade this site first; nothing is done until then"
+        "{site} runs a newer version of this operator: its {what} is {found}, and this one cannot read that. Upgrade the operator of this site; until then nothing is decided here: what is closed stays closed, and what runs goes on"
     )]
     UnknownVersion {
         /// Whose.
         site: String,
         /// Of what.
         what: &'static str,
-        /// Its version.
-        found: i64,
+        /// Its version, or its kind.
+        found: String,
     },
     /// A letter about something else.
     #[error(
@@ -360,10 +360,20 @@ pub fn report_of(text: &str) -> Option<Report> {
         Says::Mandate(_) => None,
     }
 }
+/// The kinds of letters, as `Says` writes them.
+const KINDS: [&str; 2] = ["report", "mandate"];
 
 /// Refuses what a newer version wrote before its unknown fields make it unreadable.
 fn version(site: &str, body: &serde_json::Value) -> Result<(), PostError> {
     let says = &body["says"];
+    let kind = says.as_object().and_then(|says| says.keys().find(|kind| !KINDS.contains(&kind.as_str())));
+    if let Some(kind) = kind {
+        return Err(PostError::UnknownVersion {
+            site: site.to_owned(),
+            what: "letter",
+            found: format!("of kind '{kind}'"),
+        });
+    }
     known_version(site, "report", &says["report"]["document"]["version"], DOCUMENT_VERSION)?;
     known_version(site, "mandate", &says["mandate"]["mandate"]["version"], MANDATE_VERSION)
 }
@@ -375,8 +385,8 @@ fn known_version(
     known: i64,
 ) -> Result<(), PostError> {
     match found.as_i64() {
-        Some(found) if found != known => {
-            Err(PostError::UnknownVersion { site: site.to_owned(), what, found })
+        Some(found) if !(1..=known).contains(&found) => {
+            Err(PostError::UnknownVersion { site: site.to_owned(), what, found: format!("version {found}") })
         }
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@ use super::desired::storage::ClaimDeclaration;
 use crate::api::data_embassy::DataEmbassySpec;
 
 /// Version of the payload; a reader that does not know it stops and says so.
-pub const MANDATE_VERSION: i64 = 1;
+pub const MANDATE_VERSION: i64 = if cfg!(feature = "next-version") { 2 } else { 1 };
 
 /// What the active site mandates. Orders are not in it: each site acts on orders created at it.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq)]

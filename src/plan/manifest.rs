@@ -11,7 +11,7 @@ use crate::api::{
 };
 
 /// Version of the manifest; a reader that does not know it does not count the point.
-pub const MANIFEST_VERSION: i64 = 1;
+pub const MANIFEST_VERSION: i64 = if cfg!(feature = "next-version") { 2 } else { 1 };
 
 /// What the mover counted.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]

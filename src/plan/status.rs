@@ -54,12 +54,16 @@ pub struct Facts<'a> {
     pub reported: BTreeMap<&'a str, &'a Time>,
     /// The last failure, if the last attempt failed.
     pub trouble: Option<&'a Trouble>,
-    /// What the mail or the peer's keys are refused for.
-    pub distrust: Option<&'a str>,
+    /// Why nothing is decided on the mail of some vault: a reason and a sentence.
+    pub distrust: Option<(&'static str, &'a str)>,
     /// Whether the policies are in place.
     pub isolated: bool,
     /// Whether the fence is in place.
     pub fenced: bool,
+    /// What the fence still waits for, in words.
+    pub left: &'a [String],
+    /// What only this site holds, in words, where it has diverged.
+    pub divergence: Option<&'a str>,
     /// Fields in which the spec here differs from the mandate.
     pub drift: &'a [String],
     /// Now.
@@ -225,8 +229,8 @@ fn ready(facts: &Facts, found: &[Finding], stalled: &Finding) -> Finding {
 fn stalled(facts: &Facts) -> Finding {
     let record = &facts.view.record;
     let is = |reason, message: String| Finding::new(ConditionType::Stalled, true, reason, message);
-    if let Some(distrust) = facts.distrust {
-        return is("NotTrusted", distrust.to_owned());
+    if let Some((reason, why)) = facts.distrust {
+        return is(reason, why.to_owned());
     }
     if facts.spec.suspend {
         return is(
@@ -238,9 +242,13 @@ fn stalled(facts: &Facts) -> Finding {
         return is(
             "Diverged",
             format!(
-                "this site holds bytes of {own} that {} does not have; they are kept as a recovery point. To give \
-                 them up set spec.failover.approveDiscard: {{number: {}, site: {}}}",
-                record.epoch.site, own.number, own.site
+                "this site holds bytes of {own} that {} does not have; they are kept as a recovery point: {}. To \
+                 give them up run kubectl embassy discard here, or set spec.failover.approveDiscard: {{number: {}, \
+                 site: {}}}",
+                record.epoch.site,
+                facts.divergence.unwrap_or("how much is not known yet"),
+                own.number,
+                own.site
             ),
         );
     }
@@ -437,7 +445,7 @@ fn fenced(facts: &Facts) -> Finding {
             ConditionType::Fenced,
             false,
             "Stopping",
-            "no Pod may start; those left are stopping",
+            format!("no Pod may start; still there: {}", facts.left.join("; ")),
         ),
         (false, _) => Finding::new(ConditionType::Fenced, false, "Open", "the register may run here"),
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{desired::jobs::Verb, manifest::Manifest};
 use crate::api::{
     epoch::Epoch,
-    failover_record::{FailoverRecordSpec, VolumeCondition},
+    failover_record::{FailoverRecordSpec, Role, VolumeCondition},
     recovery_point::Consistency,
 };
 
@@ -35,6 +35,13 @@ pub enum Task {
         /// Whose objects.
         from: Box<Manifest>,
     },
+    /// Say what the point `kept` of a diverged site holds that the point `base`, on which the others built, does not.
+    Compare {
+        /// What the diverged site kept.
+        kept: Box<Manifest>,
+        /// An earlier point of the same epoch.
+        base: Box<Manifest>,
+    },
 }
 
 impl Task {
@@ -45,6 +52,7 @@ impl Task {
             Self::Backup { .. } => Verb::Backup,
             Self::Restore(_) => Verb::Restore,
             Self::Activate { .. } => Verb::Activate,
+            Self::Compare { .. } => Verb::Compare,
         }
     }
 
@@ -54,14 +62,15 @@ impl Task {
         match self {
             Self::Backup { manifest, .. }
             | Self::Restore(manifest)
-            | Self::Activate { from: manifest, .. } => manifest,
+            | Self::Activate { from: manifest, .. }
+            | Self::Compare { kept: manifest, .. } => manifest,
         }
     }
 
     /// Whether it uses the protected volumes.
     #[must_use]
     pub const fn uses_volumes(&self) -> bool {
-        !matches!(self, Self::Activate { .. })
+        matches!(self, Self::Backup { .. } | Self::Restore(_))
     }
 
     /// What makes the Job's name unique beside the attempt.
@@ -70,6 +79,7 @@ impl Task {
         match self {
             Self::Backup { manifest, .. } | Self::Restore(manifest) => manifest.point.slug(),
             Self::Activate { epoch, .. } => epoch.slug(),
+            Self::Compare { kept, .. } => kept.point.slug(),
         }
     }
 
@@ -87,6 +97,7 @@ impl Task {
                     && record.volumes.at.as_ref().is_some_and(|at| at.point == manifest.point)
             }
             Self::Activate { epoch, .. } => record.role.rules() && !record.held() && *epoch == record.epoch,
+            Self::Compare { .. } => record.role == Role::Diverged,
         }
     }
 }
@@ -96,7 +107,7 @@ mod tests {
     use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
     use super::*;
-    use crate::api::failover_record::{DataPoint, Role, Volumes};
+    use crate::api::failover_record::{DataPoint, Volumes};
     use crate::plan::failover::first_record::first_day;
     use crate::plan::failover::volumes;
     use crate::plan::manifest::{Contents, MANIFEST_VERSION};
@@ -173,6 +184,17 @@ mod tests {
         assert!(task.is_current(&record));
         record.human_fence = true;
         assert!(!task.is_current(&record));
+    }
+
+    #[test]
+    fn a_comparison_counts_only_while_a_person_may_decide() {
+        let of = |point| manifest(point, Consistency::Final);
+        let task = Task::Compare { kept: of("1/tallinn/5"), base: of("1/tallinn/4") };
+        let mut record = active();
+        assert!(!task.is_current(&record));
+        record.role = Role::Diverged;
+        assert!(task.is_current(&record));
+        assert!(!task.uses_volumes());
     }
 
     #[test]

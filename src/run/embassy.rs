@@ -36,6 +36,8 @@ use crate::plan::failover::first_record::Beginning;
 use crate::plan::failover::first_record::adopt;
 use crate::plan::failover::first_record::begin;
 use crate::plan::failover::invariants;
+use crate::plan::failover::trace::Did;
+use crate::plan::failover::trace::Trace;
 use crate::plan::failover::volumes;
 use crate::plan::schedule;
 use crate::plan::task::Task;
@@ -73,7 +75,7 @@ pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Resu
     let seen = Box::pin(observe::cluster::see(&context.client, &owner, &embassy)).await?;
     let mut round =
         Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, links: Links::new() };
-    round.fence_after_cold_start(&mut memory).await?;
+    round.fence_first(&mut memory).await?;
     round.links = link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
     round.await_mail(&mut memory);
     round.run(&mut memory).await
@@ -142,28 +144,38 @@ async fn stop(
 }
 
 impl Round {
-    /// Row 1, before the vault is even asked: a site that was started anew, or is closed for any other reason, lets nothing
-    /// run. Its kubelets may have started the register by themselves, and every second counts.
-    async fn fence_after_cold_start(&mut self, memory: &mut Memory) -> Result<(), RunError> {
+    /// Before the vault is even asked: a site that was started anew, that a person fences, or that is closed for any other
+    /// reason lets nothing run. Its kubelets may have started the register by themselves, and every second counts.
+    async fn fence_first(&mut self, memory: &mut Memory) -> Result<(), RunError> {
+        self.remember_carriers().await?;
         let Some(record) = self.seen.record.clone() else { return Ok(()) };
         let view = self.view(&record.spec, memory, Timestamp::now());
-        if view.cold_start
+        if (view.cold_start || (view.fence_asked && !record.spec.human_fence))
             && let Action::Write(spec, why) = decide(&view)
         {
             invariants::check_write(&record.spec, &spec)?;
-            self.seen.record = Some(self.write_record(&record, *spec, why).await?);
+            let wrote = self.write_record(&record, *spec, why).await?;
+            self.trace(Some(&view), Did::Write(Box::new(wrote.spec.clone())));
+            self.seen.record = Some(wrote);
         }
         let closed = self.seen.record.as_ref().is_some_and(|r| !r.spec.role.rules() || r.spec.held());
-        if closed { self.close().await } else { Ok(()) }
+        if closed {
+            self.close().await?;
+            self.give_up_final_copies().await?;
+        }
+        Ok(())
     }
 
     async fn run(&mut self, memory: &mut Memory) -> Result<Duration, RunError> {
         if self.links.values().all(|link| link.distrust.is_some())
-            && let Some(why) = self.distrust().map(str::to_owned)
+            && let Some(distrust) = self.distrust().cloned()
         {
-            // Nothing is decided on mail that is not believed; what is closed stays closed.
-            let (context, embassy) = (Arc::clone(&self.context), Arc::clone(&self.embassy));
-            return stop(&context, &embassy, "NotTrusted", &why).await;
+            // Nothing is decided on mail that is not believed; what is closed stays closed, and what runs goes on.
+            let runs = self.seen.record.as_ref().is_some_and(|r| r.spec.role.rules() && !r.spec.held());
+            if runs && !self.is_closed() {
+                self.permit().await?;
+            }
+            return stop(&self.context, &self.embassy, distrust.reason, &distrust.why).await;
         }
         self.receive_mandates(memory).await?;
         let mut record = match self.seen.record.clone() {
@@ -218,6 +230,7 @@ impl Round {
                 match act::record::create(&self.context.client, &self.owner, *spec, why).await? {
                     act::record::Written::Done(record) => {
                         self.told(&record, why).await;
+                        self.trace(None, Did::Begin(Box::new(record.spec.clone())));
                         Ok(Ok(*record))
                     }
                     act::record::Written::ReadAgain => Err(RunError::Conflict),
@@ -232,7 +245,9 @@ impl Round {
             return Ok(record);
         };
         let why = "the record is older than this site's own mail: held until the other sites confirm";
-        self.write_record(&record, spec, why).await
+        let adopted = self.write_record(&record, spec, why).await?;
+        self.trace(None, Did::Adopt(Box::new(adopted.spec.clone())));
+        Ok(adopted)
     }
 
     async fn write_record(
@@ -262,6 +277,36 @@ impl Round {
         self.event(false, spec.role.as_str(), "Transition", &note).await;
     }
 
+    /// What was done and what it stood on is one line that can be replayed.
+    fn trace(&self, view: Option<&View>, did: Did) {
+        let embassy = format!("{}/{}", self.owner.namespace, self.owner.name);
+        let record = did.record().or(view.map(|view| &view.record));
+        let epoch = record.map(|record| record.epoch.to_string()).unwrap_or_default();
+        let point = record.and_then(|record| record.volumes.at.as_ref()).map(|at| at.point.to_string());
+        let action = did.name();
+        let trace = Trace::of(embassy, view, did);
+        let (view_digest, trace) = (&trace.digest, trace.line());
+        tracing::info!(
+            namespace = self.owner.namespace,
+            name = self.owner.name,
+            view_digest,
+            action,
+            epoch,
+            point,
+            trace,
+            "step"
+        );
+    }
+
+    /// An act is traced when it begins, not in every round in which it goes on.
+    fn trace_act(&self, memory: &mut Memory, view: &View, action: &Action) {
+        let act = Did::act(action);
+        if let Some(begun) = act.clone().filter(|_| act != memory.acting) {
+            self.trace(Some(view), begun);
+        }
+        memory.acting = act;
+    }
+
     /// Decides and writes until an act, or nothing, is next.
     async fn steps(
         &mut self,
@@ -277,6 +322,7 @@ impl Round {
                     let spec = *spec;
                     self.begun(memory, &view, &spec).await?;
                     record = self.write_record(&record, spec, why).await?;
+                    self.trace(Some(&view), Did::Write(Box::new(record.spec.clone())));
                 }
                 (Action::Note(spec), _) => {
                     if let Some(written) = self.note(&record, *spec).await? {
@@ -309,6 +355,7 @@ impl Round {
         if (!record.role.rules() || record.held()) && !self.is_closed() {
             self.close().await?;
         }
+        self.trace_act(memory, view, action);
         match action {
             Action::Start => {
                 invariants::check_start(record)?;
@@ -354,8 +401,12 @@ impl Round {
             schedule::due_in(cut, Timestamp::now(), schedule::interval(rpo, &identity))
         };
         let vaults = self.parties.vaults().into_iter().filter(|vault| self.reaches(vault));
-        // The one that is overdue for longest is not known from this; its turn comes when the other's copy is there.
-        vaults.map(|vault| (due_in(&vault), vault)).min()
+        let mut first: Vec<(Duration, String)> = vaults.map(|vault| (due_in(&vault), vault)).collect();
+        let soonest = first.iter().map(|(due_in, _)| *due_in).min()?;
+        first.retain(|(due_in, _)| *due_in == soonest);
+        // After a failure another vault's turn comes: one that takes nothing must not leave the others without copies.
+        let turn = usize::try_from(memory.failures).unwrap_or_default() % first.len();
+        Some(first.swap_remove(turn))
     }
 
     /// Nobody needs to be asked before this, unless a watch or the mail says so.

@@ -7,7 +7,7 @@ use kube::{
     Api, ResourceExt,
     api::{ListParams, Patch, PatchParams, PostParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::context::Context;
 use super::error::RunError;
@@ -17,7 +17,7 @@ use crate::api::FENCED_LABEL;
 use crate::api::MANAGED_BY;
 use crate::observe::post::Correspondence;
 use crate::observe::post::PostError;
-use crate::plan::mandate::Mandate;
+use crate::plan::mandate::{Mandate, drift};
 use crate::trust::signing::PublicKey;
 
 /// Brings the newest mandate of `site` into the cluster.
@@ -75,7 +75,7 @@ async fn apply(context: &Context, post: &Correspondence, mandate: &Mandate) -> R
     let found = api.get_opt(&post.owner.name).await;
     let found = found.map_err(|error| RunError::Cluster("read the DataEmbassy", error))?;
     if let Some(found) = &found
-        && (found.spec == mandate.spec || people_own(found))
+        && (drift(&found.spec, &mandate.spec).iter().all(|field| *field == APPROVAL) || people_own(found))
     {
         return Ok(());
     }
@@ -88,10 +88,49 @@ async fn apply(context: &Context, post: &Correspondence, mandate: &Mandate) -> R
         .map_err(|error| RunError::Cluster("apply the mandate", error))
 }
 
+/// An approval is given where it is needed, and makes nobody the owner of the rest.
+const APPROVAL: &str = "spec.failover.approveDiscard";
+
 /// Whether anybody but this operator wrote the spec.
 fn people_own(embassy: &DataEmbassy) -> bool {
     embassy.managed_fields().iter().any(|entry| {
-        let writes_spec = entry.fields_v1.as_ref().is_some_and(|fields| fields.0.get("f:spec").is_some());
-        writes_spec && entry.subresource.is_none() && entry.manager.as_deref() != Some(MANAGER)
+        let written = entry.fields_v1.as_ref().and_then(|fields| fields.0.get("f:spec"));
+        written.is_some_and(|spec| !is_approval(spec))
+            && entry.subresource.is_none()
+            && entry.manager.as_deref() != Some(MANAGER)
     })
+}
+
+/// Whether what a field manager wrote of the spec is an approval to discard, and nothing else.
+fn is_approval(spec: &Value) -> bool {
+    let only = |fields: &Value, name: &str| {
+        fields.as_object().is_some_and(|all| all.keys().all(|key| key == name || key == "."))
+    };
+    only(spec, "f:failover") && only(&spec["f:failover"], "f:approveDiscard")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(manager: &str, spec: &Value) -> DataEmbassy {
+        let entry = json!({"manager": manager, "operation": "Update", "fieldsV1": {"f:spec": spec}});
+        serde_json::from_value(json!({
+            "metadata": {"name": "land", "managedFields": [entry]},
+            "spec": {
+                "home": "tallinn", "embassies": ["luxembourg"], "residency": {"allow": ["EE"]},
+                "replication": {"rpo": "1h", "driver": {"builtin": {"copyMethod": "Direct"}}},
+            },
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn who_approves_a_discard_does_not_take_the_spec_over() {
+        let approval = json!({"f:failover": {"f:approveDiscard": {".": {}, "f:number": {}, "f:site": {}}}});
+        assert!(!people_own(&owned("kubectl-embassy", &approval)));
+        assert!(!people_own(&owned(MANAGER, &json!({"f:home": {}}))));
+        assert!(people_own(&owned("kubectl", &json!({"f:home": {}}))));
+        assert!(people_own(&owned("kubectl", &json!({"f:failover": {"f:maxDataLoss": {}}}))));
+    }
 }

@@ -23,8 +23,17 @@ pub struct Link {
     pub reach: bool,
     /// Why not.
     pub unreached: Option<String>,
-    /// What is refused, by whom it was signed or how it was chained. Nothing is decided on it until a person looked.
-    pub distrust: Option<String>,
+    /// Mail or points that cannot be used. Nothing is decided on them until a person looked.
+    pub distrust: Option<Distrust>,
+}
+
+/// Why nothing is decided on what lies in a vault.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Distrust {
+    /// `NotTrusted`: who signed it, or how it is chained. `UnknownVersion`: a newer operator wrote it.
+    pub reason: &'static str,
+    /// In a sentence, with what to do.
+    pub why: String,
 }
 
 /// Every way, by the name of the vault's site.
@@ -32,15 +41,17 @@ pub type Links = BTreeMap<String, Link>;
 
 enum Unread {
     Unreached(String),
-    Distrusted(String),
+    Distrusted(Distrust),
 }
 
 impl From<PostError> for Unread {
     fn from(error: PostError) -> Self {
-        match error {
-            PostError::Vault(error) => Self::Unreached(error.to_string()),
-            other => Self::Distrusted(other.to_string()),
-        }
+        let reason = match &error {
+            PostError::Vault(error) => return Self::Unreached(error.to_string()),
+            PostError::UnknownVersion { .. } => "UnknownVersion",
+            _ => "NotTrusted",
+        };
+        Self::Distrusted(Distrust { reason, why: error.to_string() })
     }
 }
 
@@ -91,9 +102,9 @@ async fn open_one(
     match read(context, &post, parties, sites, vault, way).await {
         Ok(()) => link.reach = true,
         Err(Unread::Unreached(why)) => link.unreached = Some(why),
-        Err(Unread::Distrusted(why)) => {
+        Err(Unread::Distrusted(distrust)) => {
             (way.own, way.met) = (None, None);
-            link.distrust = Some(why);
+            link.distrust = Some(distrust);
         }
     }
     link.post = Some(post);

@@ -9,6 +9,7 @@ use super::keeper::Access;
 use super::verification::Verification;
 use crate::api::epoch::{Epoch, PointRef};
 use crate::observe::post::{Committed, Mailbox, PassedOn};
+use crate::plan::failover::trace::Did;
 use crate::plan::letter::{Introduced, Report};
 use crate::plan::manifest::Manifest;
 use crate::plan::status::Trouble;
@@ -23,6 +24,8 @@ pub struct Memory {
     pub passed_on: BTreeMap<String, PassedOn>,
     /// Sequence of the last mandate at each vault whose keys were kept.
     pub received: BTreeMap<String, i64>,
+    /// The act that is under way.
+    pub acting: Option<Did>,
     /// The order that took effect in this very round; its status is newer than what was read.
     pub begun: Option<String>,
     /// Failures in a row, and when to try again.

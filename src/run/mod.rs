@@ -2,6 +2,7 @@
 
 pub mod context;
 pub mod controller;
+pub mod divergence;
 pub mod embassy;
 pub mod error;
 pub mod health;

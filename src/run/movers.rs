@@ -123,6 +123,11 @@ impl Round {
                 let spec = FailoverRecordSpec { activated: Some(epoch.clone()), ..record.spec.clone() };
                 self.note(record, spec).await
             }
+            (Task::Compare { kept, base }, Ok(Outcome::Compare(done))) if current => {
+                succeeded(memory);
+                self.differs(&kept.point, &base.point, done).await?;
+                Ok(None)
+            }
             (_, Ok(Outcome::Failed(failed))) if current => {
                 self.failed(memory, task, failed.reason.as_str(), failed.message).await;
                 Ok(None)
@@ -362,6 +367,10 @@ impl Round {
                 arguments.push(format!("--objects={}", contents.objects));
                 arguments.push(format!("--namespace={namespace}"));
             }
+            Task::Compare { base, .. } => {
+                arguments.push(format!("--snapshot={}", contents.snapshot));
+                arguments.push(format!("--base={}", base.contents.snapshot));
+            }
         }
         arguments
     }
@@ -417,9 +426,9 @@ impl Round {
 fn vault_of<'a>(memory: &'a Memory, task: &'a Task) -> Option<&'a str> {
     match task {
         Task::Backup { vault, .. } => Some(vault),
-        Task::Restore(manifest) | Task::Activate { from: manifest, .. } => {
-            memory.committed(&manifest.point).map(|(vault, _)| vault)
-        }
+        Task::Restore(manifest)
+        | Task::Activate { from: manifest, .. }
+        | Task::Compare { kept: manifest, .. } => memory.committed(&manifest.point).map(|(vault, _)| vault),
     }
 }
 
@@ -428,6 +437,9 @@ fn same(running: &Task, wanted: &Task) -> bool {
     match (running, wanted) {
         (Task::Restore(running), Task::Restore(wanted)) => running.point == wanted.point,
         (Task::Activate { epoch: running, .. }, Task::Activate { epoch: wanted, .. }) => running == wanted,
+        (Task::Compare { kept: running, .. }, Task::Compare { kept: wanted, .. }) => {
+            running.point == wanted.point
+        }
         _ => false,
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use k8s_openapi::api::{
+    batch::v1::Job,
     core::v1::{PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
@@ -15,9 +16,11 @@ use super::round::Round;
 use crate::act;
 use crate::act::apply::{apply, owned, prune};
 use crate::api::failover_record::FailoverRecordSpec;
+use crate::api::recovery_point::Consistency;
 use crate::guard;
 use crate::guard::PERMIT_ANNOTATION;
 use crate::observe::cluster::api_servers;
+use crate::observe::cluster::mounts;
 use crate::plan::desired::fence;
 use crate::plan::desired::network::Destination;
 use crate::plan::desired::network::NetworkIntent;
@@ -28,6 +31,7 @@ use crate::plan::desired::storage::claims;
 use crate::plan::failover::Action;
 use crate::plan::failover::View;
 use crate::plan::letter::Introduced;
+use crate::plan::task::TASK_ANNOTATION;
 use crate::plan::task::Task;
 
 impl Round {
@@ -41,6 +45,66 @@ impl Round {
         }
         act::fence::scale(client, namespace, &fence::stop(&self.seen.workloads)).await?;
         Ok(act::fence::evict(client, namespace, &self.seen.pods).await?)
+    }
+
+    /// Notes on the record where containers with a protected volume are, before anybody can take their Pods away: a Pod that
+    /// was deleted by force from a silent node still counts.
+    pub async fn remember_carriers(&mut self) -> Result<(), RunError> {
+        let Some(record) = &self.seen.record else { return Ok(()) };
+        let holding: Vec<String> = self
+            .seen
+            .pods
+            .iter()
+            .filter(|pod| mounts(pod, &self.seen.claims))
+            .filter_map(|pod| pod.spec.as_ref()?.node_name.clone())
+            .collect();
+        let carriers = fence::carriers(&record.spec.carriers, &holding, &self.seen.nodes);
+        let spec = FailoverRecordSpec { carriers, ..record.spec.clone() };
+        if let Some(written) = self.note(record, spec).await? {
+            self.seen.record = Some(written);
+        }
+        Ok(())
+    }
+
+    /// A final copy during which something could write is no final copy: one that such a Pod was seen beside is given up.
+    pub async fn give_up_final_copies(&mut self) -> Result<(), RunError> {
+        if !self.writable_pods() {
+            return Ok(());
+        }
+        let is_final = |job: &Job| {
+            let task =
+                job.annotations().get(TASK_ANNOTATION).and_then(|text| serde_json::from_str(text).ok());
+            matches!(task, Some(Task::Backup { manifest, .. }) if manifest.consistency == Consistency::Final)
+        };
+        let (given_up, kept): (Vec<Job>, Vec<Job>) = self.seen.jobs.drain(..).partition(is_final);
+        self.seen.jobs = kept;
+        for job in &given_up {
+            act::movers::remove(&self.context.client, job).await?;
+        }
+        Ok(())
+    }
+
+    /// What a fence still waits for, in words.
+    #[must_use]
+    pub fn still_there(&self) -> Vec<String> {
+        let pods: Vec<_> = self.seen.pods.iter().filter(|pod| mounts(pod, &self.seen.claims)).collect();
+        let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+        let reports = |name: &String| self.seen.nodes.iter().any(|node| node.name == *name && node.reports);
+        let mut found: Vec<String> = pods
+            .iter()
+            .map(|pod| {
+                let place = node(pod).map_or_else(String::new, |node| format!(" on {node}"));
+                format!("Pod {}{place}", pod.name_any())
+            })
+            .collect();
+        let carriers = self.seen.record.iter().flat_map(|record| record.spec.carriers.keys());
+        found.extend(carriers.filter(|name| !reports(name)).map(|name| {
+            format!(
+                "node {name}, which is silent: if it is off for good, taint it \
+                 node.kubernetes.io/out-of-service=nodeshutdown:NoExecute or delete the Node"
+            )
+        }));
+        found
     }
 
     /// Lets the register run: the way first, then what was captured, then what was stopped.
@@ -79,6 +143,9 @@ impl Round {
             self.permit().await?;
         }
         self.scheduled_copy(memory, view).await?;
+        if matches!(action, Action::Wait(_)) {
+            self.find_difference(memory, record).await?;
+        }
         self.orders(memory, view).await
     }
 

@@ -33,6 +33,7 @@ impl Round {
             verified_at: Some(Time(Timestamp::now())),
             verified_by: Some(VerificationDepth::Restored),
             damage: None,
+            ..object.status.clone().unwrap_or_default()
         };
         act::report::status(&api, object, object.status.as_ref(), &status).await?;
         Ok(())
@@ -49,13 +50,13 @@ impl Round {
             let damage = checked.damage_of(&point);
             let newer = old.verified_at.as_ref().is_none_or(|at| at.0 < checked.time.0);
             let status = if damage.is_some() {
-                RecoveryPointStatus { damage, ..RecoveryPointStatus::default() }
+                RecoveryPointStatus { verified_at: None, verified_by: None, damage, ..old.clone() }
             } else if checked.covers(&point) && newer {
                 let verified_by = Some(match checked.depth {
                     Depth::Quick => VerificationDepth::Quick,
                     Depth::Deep => VerificationDepth::Deep,
                 });
-                RecoveryPointStatus { verified_at: Some(checked.time.clone()), verified_by, damage }
+                RecoveryPointStatus { verified_at: Some(checked.time.clone()), verified_by, damage, ..old.clone() }
             } else {
                 continue;
             };
@@ -113,6 +114,8 @@ impl Round {
     }
 }
 
-fn is_of(object: &RecoveryPoint, point: &PointRef) -> bool {
+/// Whether the object is the one of that point.
+#[must_use]
+pub fn is_of(object: &RecoveryPoint, point: &PointRef) -> bool {
     object.spec.sequence == point.sequence && object.spec.epoch == point.epoch.to_string()
 }

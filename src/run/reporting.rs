@@ -34,6 +34,7 @@ impl Round {
     pub async fn report(&self, memory: &Memory, view: &View, action: &Action) -> Result<(), RunError> {
         let record = &view.record;
         let drift = self.drift(memory, record);
+        let divergence = self.divergence(memory, record);
         let reported = self.reports(memory).map(|(site, report)| (site, &report.time));
         let facts = Facts {
             spec: &self.embassy.spec,
@@ -48,9 +49,11 @@ impl Round {
             verification_trouble: memory.verification.trouble.as_deref(),
             reported: reported.collect(),
             trouble: memory.trouble.as_ref(),
-            distrust: self.distrust(),
+            distrust: self.distrust().map(|distrust| (distrust.reason, distrust.why.as_str())),
             isolated: self.embassy.spec.network.isolate || !record.role.rules() || record.held(),
             fenced: self.is_closed(),
+            left: &self.still_there(),
+            divergence: divergence.as_deref(),
             drift: &drift,
             now: Timestamp::now(),
         };
@@ -138,7 +141,8 @@ impl Round {
     ) -> Result<(), RunError> {
         let Some(order) = view.orders.iter().find(|order| {
             order.epoch > *view.record.top()
-                && (order.epoch == next.epoch || Some(&order.epoch) == next.intent.as_ref())
+                && [Some(&next.epoch), next.intent.as_ref(), next.abort.as_ref()]
+                    .contains(&Some(&order.epoch))
         }) else {
             return Ok(());
         };
@@ -147,6 +151,8 @@ impl Round {
         };
         let loss = match order.kind {
             FailoverKind::Planned => "none".to_owned(),
+            // It goes on with its own bytes.
+            FailoverKind::Forced if view.record.role.keeps_own_bytes() => "none".to_owned(),
             FailoverKind::Forced => view.loss.map_or_else(
                 || "unknown".to_owned(),
                 |age| format!("≤ {}", duration::format(Duration::from_secs(age.as_secs()))),
@@ -182,7 +188,7 @@ fn order_status(view: &View, order: &Order, old: FailoverStatus) -> FailoverStat
     let progress = progress::of(view, order);
     let now = Time(Timestamp::now());
     let ended = progress.phase.is_final();
-    let started_at = old.started_at.or_else(|| {
+    let started_at = old.started_at.clone().or_else(|| {
         let begun = matches!(progress.phase, FailoverPhase::Progressing | FailoverPhase::Completed);
         begun.then(|| now.clone())
     });
@@ -191,10 +197,16 @@ fn order_status(view: &View, order: &Order, old: FailoverStatus) -> FailoverStat
         .filter(|_| ended)
         .map(|start| duration::format(Duration::try_from(now.0.duration_since(start.0)).unwrap_or_default()));
     let base = view.record.volumes.at.as_ref().filter(|_| progress.phase == FailoverPhase::Completed);
+    let overtaken = progress.phase == FailoverPhase::Superseded && old.started_at.is_some();
+    let message = if overtaken {
+        format!("the order was under way when {} overtook it: it has no further effect", view.record.top())
+    } else {
+        progress.message
+    };
     FailoverStatus {
         phase: Some(progress.phase),
         reason: Some(progress.reason.to_owned()),
-        message: Some(progress.message),
+        message: Some(message),
         from: old.from.or_else(|| from(view, &order.epoch)),
         ended_at: old.ended_at.or_else(|| ended.then_some(now)),
         duration: took,

@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::context::Context;
-use super::link::Links;
+use super::link::{Distrust, Links};
 use super::memory::Memory;
 use super::parties::Parties;
 use crate::api::DataEmbassy;
@@ -88,10 +88,13 @@ impl Round {
         }
     }
 
-    /// Whether a Pod with a protected volume exists.
+    /// Whether a container with a protected volume runs or may run: a Pod has one, a silent node may have one left, or the
+    /// namespace was still open when its Pods were listed.
     #[must_use]
     pub fn writable_pods(&self) -> bool {
-        self.seen.pods.iter().any(|pod| mounts(pod, &self.seen.claims))
+        !self.is_closed()
+            || self.seen.record.as_ref().is_some_and(|record| !record.spec.carriers.is_empty())
+            || self.seen.pods.iter().any(|pod| mounts(pod, &self.seen.claims))
     }
 
     /// Whether the namespace carries the fence's label.
@@ -141,8 +144,8 @@ impl Round {
 
     /// What a vault showed that is not believed, if any did.
     #[must_use]
-    pub fn distrust(&self) -> Option<&str> {
-        self.links.values().find_map(|link| link.distrust.as_deref())
+    pub fn distrust(&self) -> Option<&Distrust> {
+        self.links.values().find_map(|link| link.distrust.as_ref())
     }
 
     fn order(&self, order: &Failover) -> Order {

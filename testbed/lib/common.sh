@@ -18,11 +18,22 @@ timed() {
   say "$title: $(awk -v a="$start" -v b="$EPOCHREALTIME" 'BEGIN{printf "%.1f", b-a}') s"
 }
 
-# wait_for SECONDS WHAT COMMAND...: polls; fails with a sentence and the site's last log lines.
+# wait_for SECONDS WHAT COMMAND...: polls; fails with a sentence.
 wait_for() {
   local limit=$1 what=$2 deadline=$((SECONDS + $1)); shift 2
   until "$@" >/dev/null 2>&1; do
     [ $SECONDS -lt $deadline ] || fail "$what: not within $limit s"
+    sleep 0.2
+  done
+}
+
+# wait_for_process SECONDS SITE NAME COMMAND...: like wait_for, of a process of the site: fails at once when it has ended, and
+# with what it logged last.
+wait_for_process() {
+  local limit=$1 site=$2 name=$3 deadline=$((SECONDS + $1)) folder; folder=$(site_folder "$2"); shift 3
+  until "$@" >/dev/null 2>&1; do
+    kill -0 "$(cat "$folder/$name.pid")" 2>/dev/null || fail "$site: $name has ended. Its last lines:"$'\n'"$(tail -n 5 "$folder/log/$name.log")"
+    [ $SECONDS -lt $deadline ] || fail "$site: $name is not ready within $limit s. Its last lines:"$'\n'"$(tail -n 5 "$folder/log/$name.log")"
     sleep 0.2
   done
 }
@@ -47,6 +58,7 @@ inside() { local site=$1; shift; nsenter --net="/run/netns/$(namespace "$site")"
 launch() {
   local site=$1 name=$2; shift 2
   setsid nsenter --net="/run/netns/$(namespace "$site")" "$@" >>"$(site_folder "$site")/log/$name.log" 2>&1 </dev/null &
+  echo $! >"$(site_folder "$site")/$name.pid"
 }
 
 # open_node SITE: a mount namespace for the node's processes, with a boot id of its own, held by a sleeping process. Their
@@ -56,7 +68,6 @@ open_node() {
   cat /proc/sys/kernel/random/uuid >"$folder/boot-id"
   launch "$site" node unshare -m --propagation slave sh -c \
     'mount --bind "$1" /proc/sys/kernel/random/boot_id && mount --make-rshared / && exec sleep infinity' sh "$folder/boot-id"
-  echo $! >"$folder/node.pid"
   wait_for 5 "$site: node's mount namespace" in_node "$site" cmp -s "$folder/boot-id" /proc/sys/kernel/random/boot_id
 }
 in_node() { local site=$1; shift; nsenter -t "$(cat "$(site_folder "$site")/node.pid")" -m -n "$@"; }
@@ -65,6 +76,7 @@ in_node() { local site=$1; shift; nsenter -t "$(cat "$(site_folder "$site")/node
 launch_in_node() {
   local site=$1 name=$2; shift 2
   setsid nsenter -t "$(cat "$(site_folder "$site")/node.pid")" -m -n "$@" >>"$(site_folder "$site")/log/$name.log" 2>&1 </dev/null &
+  echo $! >"$(site_folder "$site")/$name.pid"
 }
 
 # From inside the site, since its address cannot be reached from outside while it is cut off.

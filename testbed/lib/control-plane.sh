@@ -28,5 +28,5 @@ K
     --cluster-cidr="$(pod_network "$site").0.0/16" --allocate-node-cidrs=true \
     --service-cluster-ip-range="$(service_network "$site").0.0/16" --leader-elect=false
   launch "$site" scheduler "$TESTBED_BIN/kube-scheduler" --kubeconfig="$folder/scheduler.kubeconfig" --leader-elect=false
-  wait_for 90 "$site: API server ready" kubectl_in "$site" get --raw /readyz
+  wait_for_process 90 "$site" apiserver kubectl_in "$site" get --raw /readyz
 }

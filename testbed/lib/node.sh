@@ -79,7 +79,7 @@ start_containerd() {
   make_cgroups "$site"
   open_node "$site"
   PATH=$TESTBED_BIN:$PATH launch_in_node "$site" containerd "$TESTBED_BIN/containerd" -c "$folder/containerd.toml"
-  wait_for 30 "$site: containerd" "$TESTBED_BIN/ctr" -a "/run/$(namespace "$site").sock" version
+  wait_for_process 30 "$site" containerd "$TESTBED_BIN/ctr" -a "/run/$(namespace "$site").sock" version
   local image
   for image in "$TESTBED_CACHE"/images/*.tar; do image_load "$site" "$image"; done
 }
@@ -91,7 +91,7 @@ start_kubelet() {
     --root-dir="$folder/kubelet" --hostname-override="$site" --node-ip="$(site_address "$site")" \
     --cert-dir="$folder/pki"
   launch_in_node "$site" proxy "$TESTBED_BIN/kube-proxy" --config="$folder/proxy.yaml"
-  wait_for 60 "$site: node registered" kubectl_in "$site" get node "$site"
+  wait_for_process 60 "$site" kubelet kubectl_in "$site" get node "$site"
 }
 
 node_is_ready() { kubectl_in "$1" get node "$1" --no-headers 2>/dev/null | grep -q ' Ready '; }

@@ -17,4 +17,8 @@ provider_kubectl() { kubectl_in "$@"; }
 provider_kubeconfig() { echo "$(site_folder "$1")/admin.kubeconfig"; }
 provider_audit() { echo "$(site_folder "$1")/log/audit.log"; }
 provider_address() { site_address "$1"; }
-provider_containers() { "$TESTBED_BIN/ctr" -a "/run/$(namespace "$1").sock" -n k8s.io containers list; }
+# What runs: the runtime keeps its notes of containers that a power cut ended.
+provider_containers() {
+  local ctr=("$TESTBED_BIN/ctr" -a "/run/$(namespace "$1").sock" -n k8s.io)
+  awk 'NR == FNR {if ($3 == "RUNNING") runs[$1]; next} $1 in runs' <("${ctr[@]}" tasks list) <("${ctr[@]}" containers list)
+}

@@ -1,12 +1,12 @@
-//! A small world around the real `decide`: two sites, mail and recovery points in the embassy's vault, people, Git, power.
+//! A small world around the real `decide`: two or three sites, mail and recovery points in the embassies' vaults.
 //!
 //! States are small numbers, so that millions fit in memory; each view is built from them with the production types, and
 //! each decision is taken by the production function (remembered by view, since it is pure). Revisions are abstracted to
-//! two ghosts of a document: `current` (carries its author's current revision) and `echo` (names the reader's).
+//! two ghosts of a document: `current` (carries its author's current revision) and `echo` (whose current revision it names).
 
 use std::{
     cell::RefCell,
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     time::Duration,
 };
 
@@ -18,11 +18,21 @@ use data_embassy::{
         failover_record::{DataPoint, FailoverRecordSpec, Role, VolumeCondition, Volumes},
     },
     plan::failover::{
-        Action, Document, Order, Peer, Point, View, decide, document::DOCUMENT_VERSION, invariants,
+        Action, Document, Order, Peer, Point, View, decide,
+        document::{DOCUMENT_VERSION, document as document_of},
+        invariants,
+        rules::{Rule, without},
+        volumes::restored,
     },
 };
+use rustc_hash::FxHashMap;
 
-/// Epoch: number * 2 + rank of the site's name; 0 for none.
+/// Most sites: home and two embassies.
+pub const MOST: usize = 3;
+/// Home; the others are embassies, each with a vault of its own.
+pub const HOME: usize = 0;
+
+/// Epoch: number * 4 + rank of the site's name; 0 for none.
 pub type E = u8;
 /// Everything ever written to a volume: the epoch of each write.
 pub type Data = [u8; 3];
@@ -39,36 +49,55 @@ pub fn prefix(one: Data, other: Data) -> bool {
     n <= length(other) && one[..n] == other[..n]
 }
 
-/// Which name each site has: home's may come first or last in the order of names.
+/// What is the same in all states of a world, as far as decisions go.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Names {
+pub struct Setting {
+    /// Two or three.
+    pub sites: usize,
+    /// Home's name may come first or last in the order of names.
     pub home_last: bool,
+    /// The rule that is switched off.
+    pub without: Option<Rule>,
 }
 
-impl Names {
+impl Setting {
     pub fn site(self, epoch: E) -> usize {
-        usize::from((epoch & 1 == 1) != self.home_last)
+        let rank = usize::from(epoch & 3);
+        if self.home_last { (rank + 1) % MOST } else { rank }
     }
 
     pub fn epoch(self, number: u8, site: usize) -> E {
-        number * 2 + u8::from((site == 1) != self.home_last)
+        let rank = if self.home_last { (site + MOST - 1) % MOST } else { site };
+        number * 4 + u8::try_from(rank).unwrap()
     }
 
-    fn name(self, site: usize) -> &'static str {
-        if (site == 1) == self.home_last { "alpha" } else { "omega" }
+    pub fn name(self, site: usize) -> &'static str {
+        match site {
+            HOME if self.home_last => "omega",
+            HOME => "alpha",
+            1 => "beta",
+            _ => "gamma",
+        }
+    }
+
+    pub fn others(self, me: usize) -> impl Iterator<Item = usize> {
+        (0..self.sites).filter(move |site| *site != me)
     }
 
     fn real(self, epoch: E) -> Epoch {
-        Epoch::new(i64::from(epoch / 2), self.name(self.site(epoch)))
+        Epoch::new(i64::from(epoch / 4), self.name(self.site(epoch)))
     }
 
     fn optional(self, epoch: E) -> Option<Epoch> {
         (epoch != 0).then(|| self.real(epoch))
     }
 
+    fn numbered(self, name: &str) -> usize {
+        (0..self.sites).find(|site| self.name(*site) == name).unwrap()
+    }
+
     fn small(self, epoch: &Epoch) -> E {
-        let site = usize::from(epoch.site == self.name(1));
-        self.epoch(u8::try_from(epoch.number).unwrap(), site)
+        self.epoch(u8::try_from(epoch.number).unwrap(), self.numbered(&epoch.site))
     }
 
     fn small_optional(self, epoch: Option<&Epoch>) -> E {
@@ -91,18 +120,20 @@ pub struct Record {
     pub handover: Option<Bytes>,
 }
 
-/// A recovery point: its epoch and all the writes in it.
+/// A recovery point: its epoch and all the writes in it. Epoch 0 for none.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Bytes {
     pub data: Data,
     pub epoch: E,
 }
 
-/// Volumes: their bytes, the epoch of the point or reign that these come from, and whether a reign writes them.
+pub const NO_POINT: Bytes = Bytes { data: [0; 3], epoch: 0 };
+
+/// Volumes: their bytes, the epoch of the point or reign that these come from, and what the record says of them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Volume {
     pub copy: Bytes,
-    pub live: bool,
+    pub condition: VolumeCondition,
 }
 
 /// What a document says, as far as a reader can tell the difference.
@@ -116,7 +147,15 @@ pub struct Letter {
     pub held: bool,
     pub asks: bool,
     pub current: bool,
-    pub echo: bool,
+    /// A bit for each site whose current revision it names.
+    pub echo: u8,
+}
+
+impl Letter {
+    pub fn for_reader(mut self, reader: usize) -> Self {
+        self.echo &= 1 << reader;
+        self
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -135,14 +174,16 @@ pub struct SmallView {
     pub booted: bool,
     pub pods: bool,
     pub volume: Volume,
-    pub letter: Option<Letter>,
-    pub drained: bool,
-    pub reach: bool,
+    pub letters: [Option<Letter>; MOST],
+    /// A bit for each other site.
+    pub drained: u8,
+    pub reach: u8,
     pub own: Bytes,
-    pub peer: Bytes,
+    pub points: [Bytes; MOST],
     pub command: Option<Command>,
+    pub fence: bool,
     pub lift: bool,
-    pub approved: bool,
+    pub approved: E,
 }
 
 /// An action in small numbers.
@@ -153,21 +194,29 @@ pub enum Do {
     Live,
     Fence,
     Start,
-    Restore,
-    Backup,
+    /// To that point; and whether bytes are still to be given up after it.
+    Restore(Bytes, bool),
+    /// Towards that site.
+    Backup(usize),
+    /// What release builds would refuse to do.
+    Broken(&'static str),
 }
 
-fn data_point(names: Names, copy: Bytes) -> DataPoint {
+fn data_point(setting: Setting, copy: Bytes) -> DataPoint {
     let sequence = i64::try_from(length(copy.data)).unwrap() + 1;
-    DataPoint { point: PointRef { epoch: names.real(copy.epoch), sequence }, digest: digest(copy.data) }
+    DataPoint {
+        point: PointRef { epoch: setting.real(copy.epoch), sequence },
+        digest: hex::encode(copy.data),
+    }
 }
 
-fn digest(data: Data) -> String {
-    hex::encode(data)
+fn bytes(setting: Setting, point: &DataPoint) -> Bytes {
+    let data: Data = hex::decode(&point.digest).unwrap().try_into().unwrap();
+    Bytes { data, epoch: setting.small(&point.point.epoch) }
 }
 
 /// A point with its line: for each epoch that wrote, the bytes at its last write.
-fn point(names: Names, copy: Bytes) -> Option<Point> {
+fn point(setting: Setting, copy: Bytes) -> Option<Point> {
     if copy.epoch == 0 {
         return None;
     }
@@ -176,61 +225,81 @@ fn point(names: Names, copy: Bytes) -> Option<Point> {
     for end in 0..n {
         let mut data = [0; 3];
         data[..end].copy_from_slice(&copy.data[..end]);
-        let epoch = if end == 0 { names.epoch(1, 0) } else { copy.data[end - 1] };
+        let epoch = if end == 0 { setting.epoch(1, HOME) } else { copy.data[end - 1] };
         let last_of_epoch = end == 0 || copy.data[end] != copy.data[end - 1];
         if last_of_epoch && epoch != copy.epoch {
-            ancestry.push(data_point(names, Bytes { data, epoch }));
+            ancestry.push(data_point(setting, Bytes { data, epoch }));
         }
     }
     if n > 0 && copy.data[n - 1] != copy.epoch {
-        ancestry.push(data_point(names, Bytes { data: copy.data, epoch: copy.data[n - 1] }));
+        ancestry.push(data_point(setting, Bytes { data: copy.data, epoch: copy.data[n - 1] }));
     }
-    Some(Point { data: data_point(names, copy), ancestry })
+    Some(Point { data: data_point(setting, copy), ancestry })
 }
 
-fn record(names: Names, view: &SmallView) -> FailoverRecordSpec {
-    let r = &view.record;
-    let volumes = if view.volume.live {
-        Volumes { condition: VolumeCondition::Live, at: None }
-    } else {
-        Volumes { condition: VolumeCondition::Clean, at: Some(data_point(names, view.volume.copy)) }
+fn real_record(setting: Setting, me: usize, r: &Record, volume: Volume) -> FailoverRecordSpec {
+    let at = match volume.condition {
+        VolumeCondition::Clean | VolumeCondition::Restoring => Some(data_point(setting, volume.copy)),
+        VolumeCondition::Live | VolumeCondition::Empty => None,
     };
     FailoverRecordSpec {
-        site: names.name(view.me).to_owned(),
-        peers: BTreeMap::from([(names.name(1 - view.me).to_owned(), PEER_REVISION)]),
+        site: setting.name(me).to_owned(),
+        peers: setting.others(me).map(|site| (setting.name(site).to_owned(), PEER_REVISION)).collect(),
         revision: REVISION,
         role: r.role,
-        epoch: names.real(r.epoch),
-        intent: names.optional(r.intent),
-        abort: names.optional(r.abort),
+        epoch: setting.real(r.epoch),
+        intent: setting.optional(r.intent),
+        abort: setting.optional(r.abort),
         cold_fence: r.cold,
         human_fence: r.human,
         lifting: r.lifting,
-        diverged: names.optional(r.diverged),
+        diverged: setting.optional(r.diverged),
         reclone: r.reclone,
-        handover: r.handover.map(|copy| data_point(names, copy)),
-        volumes,
+        handover: r.handover.map(|copy| data_point(setting, copy)),
+        volumes: Volumes { condition: volume.condition, at },
         ancestry: vec![],
         activated: None,
         boot_ids: BTreeSet::new(),
+        carriers: BTreeMap::new(),
         sequence: 0,
         history: vec![],
     }
 }
 
-fn document(names: Names, me: usize, letter: &Letter) -> Document {
+/// What the site's production document says, as far as readers can tell the difference; without echoes.
+pub fn letter(setting: Setting, me: usize, record: &Record, volume: Volume, pods: bool) -> Letter {
+    without(setting.without, || {
+        let document = document_of(&real_record(setting, me, record, volume), pods);
+        let role = match document.role {
+            _ if document.rules() => Role::Active,
+            Role::Demoted | Role::Standby => document.role,
+            _ => Role::Diverged,
+        };
+        Letter {
+            role,
+            epoch: record.epoch,
+            intent: setting.small_optional(document.intent.as_ref()),
+            abort: setting.small_optional(document.abort.as_ref()),
+            handover: document.handover.as_ref().map(|point| bytes(setting, point)),
+            held: role == Role::Standby && document.held,
+            asks: document.asks,
+            current: true,
+            echo: 0,
+        }
+    })
+}
+
+fn document(setting: Setting, me: usize, letter: &Letter) -> Document {
+    let echo = if letter.echo & (1 << me) == 0 { REVISION - 1 } else { REVISION };
     Document {
         version: DOCUMENT_VERSION,
         revision: PEER_REVISION,
-        echoes: BTreeMap::from([(
-            names.name(me).to_owned(),
-            if letter.echo { REVISION } else { REVISION - 1 },
-        )]),
+        echoes: BTreeMap::from([(setting.name(me).to_owned(), echo)]),
         role: letter.role,
-        epoch: names.real(letter.epoch),
-        intent: names.optional(letter.intent),
-        abort: names.optional(letter.abort),
-        handover: letter.handover.map(|copy| data_point(names, copy)),
+        epoch: setting.real(letter.epoch),
+        intent: setting.optional(letter.intent),
+        abort: setting.optional(letter.abort),
+        handover: letter.handover.map(|copy| data_point(setting, copy)),
         held: letter.held,
         human_fence: false,
         asks: letter.asks,
@@ -241,99 +310,109 @@ fn document(names: Names, me: usize, letter: &Letter) -> Document {
 }
 
 /// The view that the production function gets.
-pub fn real_view(names: Names, view: &SmallView) -> View {
-    let record = record(names, view);
+pub fn real_view(setting: Setting, view: &SmallView) -> View {
+    let record = real_record(setting, view.me, &view.record, view.volume);
     let ticket = record.ticket();
     let orders = view.command.iter().map(|command| Order {
         name: "order".to_owned(),
-        epoch: names.real(command.epoch),
+        epoch: setting.real(command.epoch),
         kind: if command.forced { FailoverKind::Forced } else { FailoverKind::Planned },
         ticket: command.forced.then(|| if command.fresh { ticket.clone() } else { "0.0".to_owned() }),
         attestation: command.forced.then_some(PeerState::PoweredOff),
         max_data_loss: Duration::MAX,
     });
+    let peer = |site: usize| Peer {
+        document: view.letters[site].as_ref().map(|letter| document(setting, view.me, letter)),
+        drained: view.drained & (1 << site) != 0,
+        reach: view.reach & (1 << site) != 0,
+        recent: view.reach & (1 << site) != 0,
+        shares_vault: view.me == HOME || site == HOME,
+        point: point(setting, view.points[site]),
+    };
     View {
         cold_start: view.booted,
         boot_ids: BTreeSet::new(),
         pods: view.pods,
         started: view.pods,
-        peers: BTreeMap::from([(
-            names.name(1 - view.me).to_owned(),
-            Peer {
-                document: view.letter.as_ref().map(|letter| document(names, view.me, letter)),
-                drained: view.drained,
-                reach: view.reach,
-                recent: view.reach,
-                shares_vault: true,
-                point: point(names, view.peer),
-            },
-        )]),
-        own_point: point(names, view.own).filter(|_| view.reach),
+        peers: setting.others(view.me).map(|site| (setting.name(site).to_owned(), peer(site))).collect(),
+        own_point: point(setting, view.own).filter(|_| view.reach != 0),
         loss: None,
         orders: orders.collect(),
-        fence_asked: false,
+        fence_asked: view.fence,
         lift_asked: view.lift,
-        approved: view.approved.then(|| {
-            let epoch = names.real(view.record.diverged);
-            ApproveDiscard { number: epoch.number, site: epoch.site }
-        }),
+        approved: setting
+            .optional(view.approved)
+            .map(|epoch| ApproveDiscard { number: epoch.number, site: epoch.site }),
         suspended: false,
         record,
     }
 }
 
-fn small_record(names: Names, view: &SmallView, written: &FailoverRecordSpec) -> Record {
+fn small_record(setting: Setting, written: &FailoverRecordSpec) -> Record {
     Record {
         role: written.role,
-        epoch: names.small(&written.epoch),
-        intent: names.small_optional(written.intent.as_ref()),
-        abort: names.small_optional(written.abort.as_ref()),
+        epoch: setting.small(&written.epoch),
+        intent: setting.small_optional(written.intent.as_ref()),
+        abort: setting.small_optional(written.abort.as_ref()),
         human: written.human_fence,
         lifting: written.lifting,
         cold: written.cold_fence,
-        diverged: names.small_optional(written.diverged.as_ref()),
+        diverged: setting.small_optional(written.diverged.as_ref()),
         reclone: written.reclone,
-        handover: written.handover.as_ref().map(|_| match view.record.role {
-            Role::Demoting => view.volume.copy,
-            _ => view.record.handover.unwrap(),
-        }),
+        handover: written.handover.as_ref().map(|point| bytes(setting, point)),
     }
 }
 
+type Decisions = FxHashMap<(Setting, SmallView), Do>;
+
 thread_local! {
-    static DECIDED: RefCell<HashMap<(Names, SmallView), Do>> = RefCell::default();
+    static DECIDED: RefCell<Decisions> = RefCell::default();
 }
 
-/// The production decision. A step that breaks an invariant asserted in release builds ends the run.
-pub fn decided(names: Names, view: &SmallView) -> Do {
-    let key = (names, *view);
+/// Decisions that are remembered; beyond this all are forgotten.
+const REMEMBERED: usize = 2_000_000;
+
+/// The production decision, guarded by what release builds assert.
+pub fn decided(setting: Setting, view: &SmallView) -> Do {
+    let key = (setting, *view);
     if let Some(known) = DECIDED.with_borrow(|known| known.get(&key).copied()) {
         return known;
     }
-    let real = real_view(names, view);
-    let made = match decide(&real) {
-        Action::Nothing | Action::Wait(_) => Do::Nothing,
-        Action::Write(written, _) => {
-            invariants::check_write(&real.record, &written)
-                .unwrap_or_else(|broken| panic!("{broken}: {view:?}"));
-            Do::Write(small_record(names, view, &written))
+    let real = real_view(setting, view);
+    let made = small_action(setting, &real, without(setting.without, || decide(&real)));
+    DECIDED.with_borrow_mut(|known| {
+        if known.len() >= REMEMBERED {
+            known.clear();
         }
-        Action::Note(noted) => {
-            assert_eq!(noted.volumes.condition, VolumeCondition::Live, "{view:?}");
-            Do::Live
-        }
-        Action::Fence => Do::Fence,
-        Action::Start => {
-            invariants::check_start(&real.record).unwrap_or_else(|broken| panic!("{broken}: {view:?}"));
-            Do::Start
-        }
-        Action::Restore { discard, .. } => {
-            invariants::check_restore(&real.record, discard)
-                .unwrap_or_else(|broken| panic!("{broken}: {view:?}"));
-            Do::Restore
-        }
-        Action::Backup(_) => Do::Backup,
-    };
-    DECIDED.with_borrow_mut(|known| known.insert(key, made));
+        known.insert(key, made);
+    });
     made
+}
+
+fn small_action(setting: Setting, real: &View, action: Action) -> Do {
+    let guarded = |broken: Result<(), invariants::Violation>, made| match broken {
+        Ok(()) => made,
+        Err(violation) => Do::Broken(asserted(&violation)),
+    };
+    match action {
+        Action::Nothing | Action::Wait(_) => Do::Nothing,
+        Action::Write(written, _) => guarded(
+            invariants::check_write(&real.record, &written),
+            Do::Write(small_record(setting, &written)),
+        ),
+        Action::Note(_) => Do::Live,
+        Action::Fence => Do::Fence,
+        Action::Start => guarded(invariants::check_start(&real.record), Do::Start),
+        Action::Restore { point, discard } => guarded(
+            invariants::check_restore(&real.record, discard),
+            Do::Restore(bytes(setting, &point.data), restored(&real.record, &point).reclone),
+        ),
+        Action::Backup(towards) => Do::Backup(setting.numbered(&towards)),
+    }
+}
+
+fn asserted(violation: &invariants::Violation) -> &'static str {
+    let text = violation.to_string();
+    let names = ["I3", "I4", "I5", "I8"];
+    names.into_iter().find(|name| text.starts_with(name)).unwrap_or("an assertion")
 }

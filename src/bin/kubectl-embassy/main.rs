@@ -1,8 +1,19 @@
 //! `kubectl embassy`: what people use on top of `kubectl get`. It needs the caller's own rights and adds none.
 
+mod abort;
+mod acknowledge;
+mod discard;
 mod failover;
+mod fence;
+mod follow;
+mod gap;
 mod invite;
+mod lift;
+mod order;
+mod register;
+mod resume;
 mod status;
+mod verdict;
 
 use std::{io::Write, process::ExitCode};
 
@@ -28,17 +39,24 @@ enum Command {
     Invite(invite::Arguments),
     /// Move the active role, planned or forced, and follow it.
     Failover(failover::Arguments),
+    /// Take a planned switch back: run this at the site that had the role.
+    Abort(abort::Arguments),
+    /// Stop the register at this site, whatever its role, until the fence is lifted.
+    Fence(fence::Arguments),
+    /// Ask to lift the fence that a person set at this site.
+    Lift(lift::Arguments),
+    /// Let a site that is held after a cold start go on with its own bytes, while the other sites are silent.
+    Resume(resume::Arguments),
+    /// Give up what only this diverged site holds, and copy it anew from the active site.
+    #[command(visible_alias = "reclone")]
+    Discard(discard::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match client(arguments.context).await {
-        Ok(client) => match arguments.command {
-            Command::Status(arguments) => status::run(&client, &arguments).await,
-            Command::Invite(arguments) => invite::run(&client, &arguments).await,
-            Command::Failover(arguments) => failover::run(&client, &arguments).await,
-        },
+        Ok(client) => perform(&client, &arguments.command).await,
         Err(error) => Err(error),
     };
     match result {
@@ -49,6 +67,19 @@ async fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+async fn perform(client: &Client, command: &Command) -> Result<ExitCode, Failure> {
+    match command {
+        Command::Status(arguments) => status::run(client, arguments).await,
+        Command::Invite(arguments) => invite::run(client, arguments).await,
+        Command::Failover(arguments) => failover::run(client, arguments).await,
+        Command::Abort(arguments) => abort::run(client, arguments).await,
+        Command::Fence(arguments) => fence::run(client, arguments).await,
+        Command::Lift(arguments) => lift::run(client, arguments).await,
+        Command::Resume(arguments) => resume::run(client, arguments).await,
+        Command::Discard(arguments) => discard::run(client, arguments).await,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::api::{FORMER_REPLICAS, FORMER_SUSPEND};
+use crate::api::{FENCED_LABEL, FORMER_REPLICAS, FORMER_SUSPEND};
 
 const METADATA: [&str; 12] = [
     "uid",
@@ -52,7 +52,13 @@ pub fn strip(object: &mut Value) {
 /// A fence stops workloads; what is captured is what they were before.
 fn resume(object: &mut Value) {
     if let Some(former) = take_annotation(object, FORMER_REPLICAS) {
-        object["spec"]["replicas"] = json!(former);
+        if object["kind"] == "DaemonSet" {
+            if let Some(spec) = object.pointer_mut("/spec/template/spec").and_then(Value::as_object_mut) {
+                drop_from(spec, "nodeSelector", &[FENCED_LABEL]);
+            }
+        } else {
+            object["spec"]["replicas"] = json!(former);
+        }
     }
     if let Some(former) = take_annotation(object, FORMER_SUSPEND) {
         object["spec"]["suspend"] = json!(former == 0);
@@ -154,6 +160,18 @@ mod tests {
             });
             assert_eq!(stripped(object)["spec"]["suspend"], suspend);
         }
+    }
+
+    #[test]
+    fn a_fenced_daemon_set_is_captured_with_its_own_nodes() {
+        let template = |selector: Value| json!({"template": {"spec": {"nodeSelector": selector}}});
+        let object = json!({
+            "kind": "DaemonSet", "metadata": {"name": "cache", "annotations": {FORMER_REPLICAS: "1"}},
+            "spec": template(json!({"disk": "fast", FENCED_LABEL: "true"})),
+        });
+        let made = stripped(object);
+        assert_eq!(made["spec"], template(json!({"disk": "fast"})), "a DaemonSet has no replicas");
+        assert_eq!(made["metadata"], json!({"name": "cache"}));
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub enum Verb {
     Activate,
     /// Read all that the vault holds.
     Verify,
+    /// Say what a recovery point holds that an earlier one does not.
+    Compare,
 }
 
 impl Verb {
@@ -50,6 +52,7 @@ impl Verb {
             Self::Restore => "restore",
             Self::Activate => "activate",
             Self::Verify => "verify",
+            Self::Compare => "compare",
         }
     }
 
@@ -202,7 +205,7 @@ fn security(verb: Verb) -> SecurityContext {
     let capabilities: &[&str] = match verb {
         Verb::Backup => &["DAC_READ_SEARCH"],
         Verb::Restore => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
-        Verb::Activate | Verb::Verify => &[],
+        Verb::Activate | Verb::Compare | Verb::Verify => &[],
     };
     SecurityContext {
         run_as_user: Some(0),
@@ -302,8 +305,11 @@ mod tests {
     }
 
     #[test]
-    fn an_activation_sees_no_volume() {
-        assert!(mounts(&job(Verb::Activate)).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
+    fn an_activation_and_a_comparison_see_no_volume() {
+        for verb in [Verb::Activate, Verb::Compare] {
+            assert!(mounts(&job(verb)).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
+        }
+        assert_eq!(job(Verb::Compare).automount_service_account_token, Some(false));
     }
 
     #[test]

@@ -6,10 +6,12 @@ use super::{
     document::Document,
     lineage,
     orders::{Step, judge},
+    rules::{Rule, applies, every, requires},
     view::{Point, View},
     volumes,
 };
 use crate::api::{
+    data_embassy::ApproveDiscard,
     epoch::Epoch,
     failover_record::{DataPoint, FailoverRecordSpec, Role, VolumeCondition},
 };
@@ -67,7 +69,7 @@ fn write(view: &View, why: &'static str, change: impl FnOnce(&mut FailoverRecord
 
 /// Row 1.
 fn cold_start(view: &View) -> Option<Action> {
-    view.cold_start.then(|| {
+    applies(Rule::ColdStartFences, view.cold_start).then(|| {
         write(view, "every node was started anew: fenced until the other sites confirm", |record| {
             record.boot_ids.clone_from(&view.boot_ids);
             record.cold_fence = true;
@@ -124,9 +126,16 @@ fn yield_to_peer(view: &View) -> Option<Action> {
         (Role::Fenced, Some(intent)) => intent,
         _ => &record.epoch,
     };
-    let own = view.documents().filter(|(author, document)| document.epoch.site == *author);
+    let own = view
+        .documents()
+        .filter(|(author, document)| requires(Rule::OnlyTheOwnerSpeaks, document.epoch.site == *author));
     let higher = own.map(|(_, document)| &document.epoch).max().filter(|epoch| *epoch > seen)?.clone();
-    Some(match record.role {
+    let rule = match record.role {
+        Role::Active | Role::Promoting | Role::Demoting | Role::Demoted => Rule::OwnerYields,
+        Role::Fenced => Rule::FencedYields,
+        Role::Standby | Role::Diverged => Rule::EpochIsLearned,
+    };
+    applies(rule, true).then(|| match record.role {
         Role::Active | Role::Promoting | Role::Demoting | Role::Demoted => {
             write(view, "another site rules in a higher epoch: fencing", |record| {
                 record.role = Role::Fenced;
@@ -148,10 +157,12 @@ fn yield_to_peer(view: &View) -> Option<Action> {
 /// been told to take over meanwhile.
 fn confirmed(view: &View) -> bool {
     let record = &view.record;
-    record.peers.keys().all(|site| {
+    every(Rule::EveryOtherSiteConfirms, record.peers.keys(), |site| {
         view.document(site).is_some_and(|document| {
-            document.echo(&record.site) == record.revision
-                && (!record.role.owns() || (document.epoch <= *record.top() && !document.rules()))
+            requires(Rule::ConfirmationEchoes, document.echo(&record.site) == record.revision)
+                && (!record.role.owns()
+                    || (requires(Rule::ConfirmationIsNotAbove, document.epoch <= *record.top())
+                        && requires(Rule::ConfirmationDoesNotRule, !document.rules())))
         })
     })
 }
@@ -159,15 +170,13 @@ fn confirmed(view: &View) -> bool {
 /// Rows 3a and 3b.
 fn confirmation(view: &View) -> Option<Action> {
     let record = &view.record;
-    if !confirmed(view) {
-        return None;
-    }
-    if record.cold_fence {
+    let confirmed = confirmed(view);
+    if record.cold_fence && requires(Rule::ColdFenceIsConfirmed, confirmed) {
         return Some(write(view, "the other sites confirmed this record after the cold start", |record| {
             record.cold_fence = false;
         }));
     }
-    record.lifting.then(|| {
+    (record.lifting && requires(Rule::LiftIsConfirmed, confirmed)).then(|| {
         write(view, "the other sites confirmed the request to lift the fence", |record| {
             record.human_fence = false;
             record.lifting = false;
@@ -224,7 +233,9 @@ fn obey(view: &View, step: Step, epoch: &Epoch) -> Action {
         Step::Cancel => {
             write(view, "the planned switch was cancelled before anything was handed over", |record| {
                 record.role = Role::Active;
-                record.epoch = epoch;
+                if applies(Rule::CancelRaisesTheEpoch, true) {
+                    record.epoch = epoch;
+                }
                 record.intent = None;
             })
         }
@@ -238,7 +249,9 @@ fn obey(view: &View, step: Step, epoch: &Epoch) -> Action {
 fn by_role(view: &View) -> Action {
     let record = &view.record;
     match record.role {
-        Role::Active | Role::Promoting if record.held() => fence_or(view, || Action::Wait("held by a fence")),
+        Role::Active | Role::Promoting if applies(Rule::HeldRunsNothing, record.held()) => {
+            fence_or(view, || Action::Wait("held by a fence"))
+        }
         Role::Active | Role::Promoting => ruling(view),
         Role::Demoting => fence_or(view, || demoting(view)),
         Role::Demoted => fence_or(view, || demoted(view)),
@@ -249,13 +262,13 @@ fn by_role(view: &View) -> Action {
 }
 
 fn fence_or(view: &View, otherwise: impl FnOnce() -> Action) -> Action {
-    if view.pods { Action::Fence } else { otherwise() }
+    if applies(Rule::FenceIsComplete, view.pods) { Action::Fence } else { otherwise() }
 }
 
 /// Rows 5b and 5c. The reign's origin is on record before the first Pod may write.
 fn ruling(view: &View) -> Action {
     let record = &view.record;
-    if record.volumes.condition != VolumeCondition::Live {
+    if applies(Rule::LiveBeforeStart, record.volumes.condition != VolumeCondition::Live) {
         return Action::Note(Box::new(volumes::live(record)));
     }
     match (record.role, view.started) {
@@ -267,7 +280,8 @@ fn ruling(view: &View) -> Action {
 
 /// Whether the volumes equal a committed point of this record's own epoch.
 fn own_bytes_kept(view: &View) -> Option<&DataPoint> {
-    volumes::clean_at(&view.record.volumes).filter(|at| at.point.epoch == view.record.epoch)
+    volumes::clean_at(&view.record.volumes)
+        .filter(|at| requires(Rule::FinalPointIsOfThisReign, at.point.epoch == view.record.epoch))
 }
 
 /// Row 5d, after the fence.
@@ -292,7 +306,7 @@ fn demoted(view: &View) -> Action {
     let record = &view.record;
     let target = record.intent.as_ref().and_then(|intent| view.document(&intent.site));
     match (target, &record.abort) {
-        (Some(document), Some(abort)) if document.epoch == *abort => {
+        (Some(document), Some(abort)) if requires(Rule::AbortIsLetPass, document.epoch == *abort) => {
             let epoch = abort.clone();
             write(view, "the other site let the switch pass: active again", |record| {
                 record.role = Role::Active;
@@ -324,10 +338,11 @@ fn fenced(view: &View) -> Action {
     let Some(point) = view.point_of(intent) else {
         return Action::Wait("the first recovery point of the active site's epoch");
     };
-    if lineage::is_prefix(at, point) {
+    if requires(Rule::OnlyAPrefixIsStandby, lineage::is_prefix(at, point)) {
         return enter_as_standby(view, intent);
     }
-    let (epoch, own) = (intent.clone(), record.epoch.clone());
+    // After a forced order that was not carried through, these may be another site's bytes.
+    let (epoch, own) = (intent.clone(), at.point.epoch.clone());
     write(
         view,
         "this site holds bytes that the active site does not have: kept until a person decides",
@@ -365,10 +380,12 @@ fn standby(view: &View) -> Action {
     }
     let Some(at) = &record.volumes.at else { return restore(view, false) };
     let half_done = record.volumes.condition == VolumeCondition::Restoring;
-    if newest.data.point < at.point || (newest.data.point == at.point && !half_done) {
+    if applies(Rule::NewestByEpoch, newest.data.point < at.point)
+        || (newest.data.point == at.point && !half_done)
+    {
         return Action::Nothing;
     }
-    if lineage::is_prefix(at, newest) {
+    if requires(Rule::OnlyContinuationsAreRestored, lineage::is_prefix(at, newest)) {
         return restore(view, false);
     }
     if newest.data.point.epoch == record.epoch {
@@ -387,9 +404,10 @@ fn standby(view: &View) -> Action {
 
 /// Rows 7a and 8a: the site that gave the role to this one asks it back.
 fn asked_back(view: &View, author: &str, document: &Document) -> Option<Action> {
-    let to_here = document.role == Role::Demoted && document.intent.as_ref().is_some_and(|i| view.mine(i));
-    let abort = document.abort.as_ref().filter(|abort| to_here && abort.site == author)?;
-    (*abort > view.record.epoch).then(|| {
+    let to_here = document.intent.as_ref().is_some_and(|intent| view.mine(intent));
+    let asks = document.role == Role::Demoted && requires(Rule::OnlyTheTargetLetsPass, to_here);
+    let abort = document.abort.as_ref().filter(|abort| asks && abort.site == author)?;
+    requires(Rule::AbortIsAbove, *abort > view.record.epoch).then(|| {
         write(view, "letting the switch pass: the role was asked back", |record| {
             record.epoch = abort.clone();
         })
@@ -404,12 +422,14 @@ fn handed_over(view: &View, author: &str, document: &Document) -> Option<Action>
     }
     let intent = document.intent.as_ref().filter(|i| document.role == Role::Demoted && view.mine(i))?;
     let point = document.handover.as_ref()?;
-    let takes = document.abort.is_none()
-        && document.epoch >= record.epoch
-        && !record.held()
-        && view.peers.get(author).is_some_and(|peer| peer.drained)
-        && !record.reclone
-        && volumes::clean_at(&record.volumes).is_some_and(|at| lineage::same_bytes(at, point));
+    let drained = view.peers.get(author).is_some_and(|peer| peer.drained);
+    let bytes_here = volumes::clean_at(&record.volumes).is_some_and(|at| lineage::same_bytes(at, point));
+    let takes = requires(Rule::HandoverStands, document.abort.is_none())
+        && requires(Rule::HandoverIsNotOld, document.epoch >= record.epoch)
+        && requires(Rule::HeldTakesNothing, !record.held())
+        && requires(Rule::HandoverMailIsRead, drained)
+        && requires(Rule::RecloneTakesNothing, !record.reclone)
+        && requires(Rule::HandoverBytesAreHere, bytes_here);
     takes.then(|| {
         let epoch = intent.max(&record.epoch).clone();
         write(view, "the role was handed over with the last byte", |record| {
@@ -422,10 +442,7 @@ fn handed_over(view: &View, author: &str, document: &Document) -> Option<Action>
 /// Row 7d: a person gave up what was here.
 fn reclone(view: &View, newest: &Point) -> Action {
     let record = &view.record;
-    if volumes::clean_at(&record.volumes) == Some(&newest.data) {
-        return write(view, "the new copy is complete", |record| record.reclone = false);
-    }
-    if newest.data.point.epoch >= record.epoch {
+    if requires(Rule::RecloneIsOfThisReign, newest.data.point.epoch >= record.epoch) {
         return restore(view, true);
     }
     Action::Wait("a recovery point of the active site's epoch")
@@ -441,21 +458,24 @@ fn restore(view: &View, discard: bool) -> Action {
 /// Rows 8a and 8b.
 fn diverged(view: &View) -> Action {
     let record = &view.record;
-    if let Some(action) = view.documents().find_map(|(author, document)| asked_back(view, author, document)) {
+    let passed = view.documents().find_map(|(author, document)| asked_back(view, author, document));
+    if let Some(action) = passed.filter(|_| applies(Rule::DivergedLetsPass, true)) {
         return action;
     }
-    let approved = view.approved.as_ref().is_some_and(|approved| {
-        record.diverged.as_ref().is_some_and(|own| own.number == approved.number && own.site == approved.site)
-    });
-    match (approved, view.point_of(&record.epoch)) {
+    let named = |approved: &ApproveDiscard| {
+        record.diverged.as_ref().is_some_and(|own| {
+            requires(Rule::ApprovalNamesNumber, own.number == approved.number) && own.site == approved.site
+        })
+    };
+    let approved = requires(Rule::DiscardIsApproved, view.approved.as_ref().is_some_and(named));
+    let in_reach = view.point_of(&record.epoch).is_some();
+    match (approved, requires(Rule::DiscardHasAReplacement, in_reach)) {
         (false, _) => Action::Wait("a person, to approve discarding what only this site holds"),
-        (true, Some(_)) => {
-            write(view, "a person gave up what only this site holds: copying anew", |record| {
-                record.role = Role::Standby;
-                record.diverged = None;
-                record.reclone = true;
-            })
-        }
-        (true, None) => Action::Wait("a recovery point of the active site's epoch in reach"),
+        (true, true) => write(view, "a person gave up what only this site holds: copying anew", |record| {
+            record.role = Role::Standby;
+            record.diverged = None;
+            record.reclone = true;
+        }),
+        (true, false) => Action::Wait("a recovery point of the active site's epoch in reach"),
     }
 }

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::rules::{Rule, applies};
 use crate::api::{
     epoch::Epoch,
     failover_record::{DataPoint, FailoverRecordSpec, Role},
 };
 
 /// Version of the document; a reader that does not know it stops and says so.
-pub const DOCUMENT_VERSION: i64 = 1;
+pub const DOCUMENT_VERSION: i64 = if cfg!(feature = "next-version") { 2 } else { 1 };
 
 /// A snapshot of the author's record.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Hash)]
@@ -59,8 +60,8 @@ impl Document {
 
     /// Whether its author may be writing: by its role, or by a Pod that is left whatever the record says.
     #[must_use]
-    pub const fn rules(&self) -> bool {
-        self.role.rules() || self.writable_pods
+    pub fn rules(&self) -> bool {
+        self.role.rules() || applies(Rule::PodsAreRuling, self.writable_pods)
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::document::Document;
+use super::{
+    document::Document,
+    rules::{Rule, applies},
+};
 use crate::api::{
     epoch::Epoch,
     failover_record::{FailoverRecordSpec, Role, VolumeCondition, Volumes},
@@ -76,7 +79,7 @@ fn after_loss(before: &Before, own: &Document) -> Beginning {
     let mut record = record(before, role, epoch, volumes);
     record.revision = own.revision.saturating_add(1);
     record.sequence = own.sequence;
-    record.cold_fence = true;
+    record.cold_fence = applies(Rule::LostIsHeld, true);
     Beginning::Record(
         Box::new(record),
         "the record was lost: held until the other sites confirm what the vault says",
@@ -102,6 +105,7 @@ fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> Failov
         ancestry: vec![],
         activated: None,
         boot_ids: before.boot_ids.clone(),
+        carriers: BTreeMap::new(),
         sequence: 0,
         history: vec![],
     }
@@ -110,13 +114,13 @@ fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> Failov
 /// The record to write if the site's own mail is ahead of its record, as after a restore of etcd; it is held.
 #[must_use]
 pub fn adopt(record: &FailoverRecordSpec, own: &Document) -> Option<FailoverRecordSpec> {
-    if own.revision <= record.revision {
+    if !applies(Rule::MailAheadIsAdopted, own.revision > record.revision) {
         return None;
     }
     let mut adopted = record.clone();
     adopted.revision = own.revision.saturating_add(1);
     adopted.epoch = Ord::max(&own.epoch, &record.epoch).clone();
-    adopted.cold_fence = true;
+    adopted.cold_fence = applies(Rule::AdoptedIsHeld, true);
     for (site, read) in &mut adopted.peers {
         *read = own.echo(site).max(*read);
     }

@@ -39,11 +39,13 @@ pub enum Refusal {
     },
     /// A planned order at a site that has no role to give.
     #[error(
-        "a planned order takes effect at the active site, and this one is {role}: apply it where the register runs, or force the takeover if that site is down"
+        "a planned order takes effect at the active site, and this one is {role}: apply it {place}, or force the takeover at the target if that site is down"
     )]
     NotActive {
         /// Role here.
         role: &'static str,
+        /// Where the register runs, as far as is known here.
+        place: String,
     },
     /// The register runs here already.
     #[error("the register runs at this site already: nothing to do")]
@@ -86,7 +88,7 @@ pub enum Refusal {
     Incomplete,
     /// A planned order needs the other site.
     #[error(
-        "{peer} has not reported lately: a planned switch needs both sites. Restore the link and the order goes on, or delete it"
+        "{peer} has not reported lately: a planned switch needs both sites. Restore the link, and order again when kubectl embassy status shows its reports"
     )]
     PeerSilent {
         /// The other site.
@@ -101,9 +103,7 @@ pub enum Refusal {
         to: String,
     },
     /// The other site is not ready to take over.
-    #[error(
-        "{peer} is {role}{held}, not a free Standby: see its own status; the order goes on when it is ready"
-    )]
+    #[error("{peer} is {role}{held}, not a free Standby: see its own status, and order again when it is")]
     TargetNotReady {
         /// The other site.
         peer: String,
@@ -112,9 +112,17 @@ pub enum Refusal {
         /// `, held` or nothing.
         held: &'static str,
     },
+    /// The other site's operator could not read the handover.
+    #[error(
+        "{peer} runs an older version of this operator, which could not read the handover: upgrade it first, then order again"
+    )]
+    OlderVersion {
+        /// The other site.
+        peer: String,
+    },
     /// This site is held.
     #[error(
-        "this site is held by a fence and hands nothing over: lift the fence first (kubectl embassy status says which)"
+        "this site is held by a fence and hands nothing over: lift the fence first (kubectl embassy status says which), then order again"
     )]
     Held,
     /// A person keeps this site fenced.
@@ -145,6 +153,7 @@ impl Refusal {
             Self::PeerSilent { .. } => "PeerSilent",
             Self::NoCommonVault { .. } => "NoCommonVault",
             Self::TargetNotReady { .. } => "TargetNotReady",
+            Self::OlderVersion { .. } => "OlderVersion",
             Self::Held => "Held",
             Self::FenceStands => "FenceStands",
             Self::Suspended => "Suspended",
@@ -156,13 +165,9 @@ impl Refusal {
     pub const fn phase(&self) -> FailoverPhase {
         match self {
             Self::Superseded { .. } => FailoverPhase::Superseded,
-            Self::MailUnread
-            | Self::Incomplete
-            | Self::PeerSilent { .. }
-            | Self::TargetNotReady { .. }
-            | Self::Held
-            | Self::FenceStands
-            | Self::Suspended => FailoverPhase::Pending,
+            // What waits for these is under way, or was asked for while a person holds everything. All else is over: an
+            // order that nobody remembers must not take effect when a link heals a week later.
+            Self::MailUnread | Self::Incomplete | Self::Suspended => FailoverPhase::Pending,
             _ => FailoverPhase::Rejected,
         }
     }

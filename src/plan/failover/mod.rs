@@ -11,6 +11,8 @@ pub mod invariants;
 pub mod lineage;
 pub mod orders;
 pub mod progress;
+pub mod rules;
+pub mod trace;
 pub mod view;
 pub mod volumes;
 

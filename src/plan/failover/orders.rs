@@ -1,14 +1,16 @@
 //! What one order would do now, or why it does nothing: rows 4a to 4e of the table.
 
 use super::{
+    document::DOCUMENT_VERSION,
     gates::Refusal,
     lineage,
+    rules::{Rule, applies, requires},
     view::{Order, Point, View},
 };
 use crate::api::{
     duration,
     failover::{FailoverKind, PeerState},
-    failover_record::{DataPoint, Role, VolumeCondition},
+    failover_record::{DataPoint, FailoverRecordSpec, Role, VolumeCondition},
 };
 
 /// What an order asks of this site next.
@@ -38,7 +40,9 @@ pub fn judge(view: &View, order: &Order) -> Result<Step, Refusal> {
         let (me, others) = (record.site.clone(), record.others());
         return Err(Refusal::UnknownSite { to: order.epoch.site.clone(), me, others });
     }
-    if order.epoch <= *record.top() {
+    if applies(Rule::OrderAboveEpoch, order.epoch <= record.epoch)
+        || applies(Rule::OrderAboveIntents, order.epoch <= *record.top())
+    {
         let top = record.top().clone();
         let step = if order.kind == FailoverKind::Planned { 1 } else { 2 };
         let next = top.number.saturating_add(step);
@@ -59,11 +63,11 @@ pub fn judge(view: &View, order: &Order) -> Result<Step, Refusal> {
 
 fn forced(view: &View, order: &Order) -> Result<Step, Refusal> {
     let record = &view.record;
-    if record.role.rules() && !record.held() {
+    if applies(Rule::ForcedIsNotForTheActive, record.role.rules() && !record.held()) {
         return Err(Refusal::AlreadyActive);
     }
     let current = record.ticket();
-    if order.ticket.as_ref() != Some(&current) {
+    if applies(Rule::TicketIsCurrent, order.ticket.as_ref() != Some(&current)) {
         return Err(Refusal::TicketStale { named: order.ticket.clone().unwrap_or_default(), current });
     }
     if view.fence_asked {
@@ -75,7 +79,7 @@ fn forced(view: &View, order: &Order) -> Result<Step, Refusal> {
             return Err(Refusal::AttestationContradicted { peer: peer.clone() });
         }
     }
-    if view.peers.values().any(|peer| peer.reach && !peer.drained) {
+    if applies(Rule::MailIsReadFirst, view.peers.values().any(|peer| peer.reach && !peer.drained)) {
         return Err(Refusal::MailUnread);
     }
     match record.role {
@@ -98,22 +102,33 @@ fn from_newest(view: &View, order: &Order) -> Result<Step, Refusal> {
         return Err(Refusal::DataLossExceeded { age, limit });
     }
     let volumes = &view.record.volumes;
-    if volumes.condition == VolumeCondition::Live {
+    if applies(Rule::OwnBytesAreKeptFirst, volumes.condition == VolumeCondition::Live) {
         return Ok(match (view.pods, keeps_bytes(view)) {
             (true, _) => Step::Fence,
             (false, Some(towards)) => Step::KeepBytes(towards),
             (false, None) => Step::Promote,
         });
     }
-    let newest = view.newest_point();
+    let newest = view.newest_point().filter(|newest| may_complete(&view.record, newest));
     let whole = super::volumes::clean_at(volumes)
-        .filter(|at| !view.record.reclone || newest.is_some_and(|newest| newest.data == **at));
+        .filter(|_| requires(Rule::RecloneIsFinishedFirst, !view.record.reclone));
     match (whole, newest) {
-        (Some(at), Some(newest)) if is_newer(newest, at) => Ok(Step::RestoreNewest),
+        (Some(at), Some(newest)) if applies(Rule::NewestIsRestoredFirst, is_newer(newest, at)) => {
+            Ok(Step::RestoreNewest)
+        }
         (Some(_), _) => Ok(Step::Promote),
         (None, Some(_)) => Ok(Step::RestoreNewest),
         (None, None) => Err(Refusal::Incomplete),
     }
+}
+
+/// Whether a point may go over volumes that are not whole: it is no older than the restore that was begun, and a copy that is
+/// made anew is of the reign in force.
+fn may_complete(record: &FailoverRecordSpec, newest: &Point) -> bool {
+    let begun = record.volumes.at.as_ref().filter(|_| record.volumes.condition == VolumeCondition::Restoring);
+    let older = begun.is_some_and(|at| newest.data.point < at.point);
+    let of_the_past = record.reclone && newest.data.point.epoch < record.epoch;
+    !applies(Rule::CompletedByNoOlderLine, older || of_the_past)
 }
 
 /// The site on whose way the bytes here are kept: the one that this site yields to, or any in reach.
@@ -133,19 +148,24 @@ fn is_newer(point: &Point, bytes: &DataPoint) -> bool {
 fn planned_away(view: &View, to: &str) -> Result<Step, Refusal> {
     let record = &view.record;
     let peer = to.to_owned();
-    if record.role != Role::Active {
-        return Err(Refusal::NotActive { role: record.role.as_str() });
+    if applies(Rule::OnlyTheActiveGives, record.role != Role::Active) {
+        return Err(not_active(view));
     }
-    if record.held() {
+    if applies(Rule::HeldGivesNothing, record.held()) {
         return Err(Refusal::Held);
     }
     let Some(target) = view.peers.get(to) else { return Err(Refusal::PeerSilent { peer }) };
-    if !target.shares_vault {
+    if applies(Rule::GivenWithinOneVault, !target.shares_vault) {
         return Err(Refusal::NoCommonVault { to: peer });
     }
     match &target.document {
-        Some(document) if target.recent && target.reach => {
-            if document.role == Role::Standby && !document.held {
+        Some(document) if requires(Rule::TargetReports, target.recent && target.reach) => {
+            if document.version < DOCUMENT_VERSION {
+                return Err(Refusal::OlderVersion { peer });
+            }
+            if requires(Rule::TargetIsStandby, document.role == Role::Standby)
+                && requires(Rule::TargetIsFree, !document.held)
+            {
                 Ok(Step::Demote)
             } else {
                 let held = if document.held { ", held" } else { "" };
@@ -161,8 +181,18 @@ fn planned_back(view: &View) -> Result<Step, Refusal> {
         Role::Demoting => Ok(Step::Cancel),
         Role::Demoted => Ok(Step::AskBack),
         Role::Active | Role::Promoting => Err(Refusal::AlreadyActive),
-        role => Err(Refusal::NotActive { role: role.as_str() }),
+        _ => Err(not_active(view)),
     }
+}
+
+/// Where the order belongs: the site that rules in the highest epoch, if one is known here.
+fn not_active(view: &View) -> Refusal {
+    let ruling = view.documents().filter(|(_, document)| document.role.rules());
+    let place = ruling.max_by(|(_, one), (_, other)| one.epoch.cmp(&other.epoch)).map_or_else(
+        || "where the register runs".to_owned(),
+        |(site, _)| format!("in {site}, where the register runs"),
+    );
+    Refusal::NotActive { role: view.record.role.as_str(), place }
 }
 
 #[cfg(test)]
@@ -171,7 +201,6 @@ mod tests {
 
     use super::*;
     use crate::api::epoch::Epoch;
-    use crate::api::failover_record::FailoverRecordSpec;
     use crate::api::failover_record::Volumes;
     use crate::plan::failover::Peer;
     use crate::plan::failover::document::document;
@@ -331,8 +360,26 @@ mod tests {
         assert_eq!(changed(|v| peer(v).document = None), Err("PeerSilent"));
         assert_eq!(changed(|v| peer(v).document.as_mut().unwrap().held = true), Err("TargetNotReady"));
         assert_eq!(changed(|v| peer(v).shares_vault = false), Err("NoCommonVault"));
+        assert_eq!(changed(|v| peer(v).document.as_mut().unwrap().version -= 1), Err("OlderVersion"));
         assert_eq!(changed(|v| v.record.cold_fence = true), Err("Held"));
         assert_eq!(changed(|v| v.record.role = Role::Fenced), Err("NotActive"));
+    }
+
+    #[test]
+    fn an_order_that_cannot_take_effect_now_is_over() {
+        use crate::api::failover::FailoverPhase;
+        let over = |view: &View, to: &str| {
+            let refusal = judge(view, &order(view, FailoverKind::Planned, to)).unwrap_err();
+            (refusal.phase() == FailoverPhase::Rejected, refusal.to_string())
+        };
+        let mut silent = view("tallinn");
+        peer(&mut silent).recent = false;
+        assert!(over(&silent, "2/luxembourg").0);
+        let mut held = view("tallinn");
+        peer(&mut held).document.as_mut().unwrap().held = true;
+        assert!(over(&held, "2/luxembourg").0, "or it would move the role when somebody lifts a fence later");
+        let (rejected, sentence) = over(&view("luxembourg"), "2/luxembourg");
+        assert!(rejected && sentence.contains("apply it in tallinn, where the register runs"), "{sentence}");
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use serde::{Deserialize, Serialize};
+
 use super::document::Document;
 use crate::api::{
     data_embassy::ApproveDiscard,
@@ -11,7 +13,8 @@ use crate::api::{
 };
 
 /// A committed recovery point: its signature and its place in the chain were checked.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Point {
     /// Which one, and what its volumes hold.
     pub data: DataPoint,
@@ -20,7 +23,8 @@ pub struct Point {
 }
 
 /// An order that was created at this site and has not ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Order {
     /// Name of the `Failover`.
     pub name: String,
@@ -37,7 +41,8 @@ pub struct Order {
 }
 
 /// What this site knows of another one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Peer {
     /// Its newest document that was read, from itself or passed on by home.
     pub document: Option<Document>,
@@ -54,7 +59,8 @@ pub struct Peer {
 }
 
 /// What this site knows at one moment.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct View {
     /// Its durable memory.
     pub record: FailoverRecordSpec,

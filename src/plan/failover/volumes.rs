@@ -16,11 +16,13 @@ pub fn restoring(record: &FailoverRecordSpec, target: &DataPoint) -> FailoverRec
     with(record, VolumeCondition::Restoring, Some(target.clone()))
 }
 
-/// After a restore to `point` ended with every byte on disk.
+/// After a restore to `point` ended with every byte on disk. What was given up is gone with it; a later restore gives up
+/// nothing more.
 #[must_use]
 pub fn restored(record: &FailoverRecordSpec, point: &Point) -> FailoverRecordSpec {
     FailoverRecordSpec {
         ancestry: point.ancestry.clone(),
+        reclone: false,
         ..with(record, VolumeCondition::Clean, Some(point.data.clone()))
     }
 }

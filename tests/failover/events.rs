@@ -1,0 +1,615 @@
+//! What can happen in the world, and what must hold of every step.
+
+use data_embassy::api::failover_record::{Role, VolumeCondition};
+
+use crate::world::{
+    Bytes, Command, Do, E, HOME, Letter, MOST, NO_POINT, Record, Setting, SmallView, Volume, decided, length,
+    letter, prefix,
+};
+
+/// Which events are in the world.
+#[derive(Clone, Copy, Debug)]
+pub struct World {
+    pub setting: Setting,
+    /// Orders use numbers up to this.
+    pub numbers: u8,
+    pub writes: usize,
+    /// A bit for each site that may lose power.
+    pub power: u8,
+    /// A site may also lose part of its nodes: its Pods are gone, and some node keeps its boot id.
+    pub partial_power: bool,
+    /// Links are cut and healed.
+    pub cuts: bool,
+    pub crash: bool,
+    pub people: bool,
+    /// Whether attestations may be false.
+    pub lies: bool,
+    /// At most one fault at a time, never in home itself.
+    pub one_fault: bool,
+    pub human_fence: bool,
+    /// Restores stop half-way.
+    pub halves: bool,
+    /// Mail flows at once where the link allows: a smaller graph for more numbers.
+    pub prompt_mail: bool,
+}
+
+pub const BASE: World = World {
+    setting: Setting { sites: 2, home_last: false, without: None },
+    numbers: 3,
+    writes: 1,
+    power: 0b111,
+    partial_power: false,
+    cuts: true,
+    crash: false,
+    people: true,
+    lies: false,
+    one_fault: false,
+    human_fence: true,
+    halves: false,
+    prompt_mail: true,
+};
+
+/// Three sites; few numbers, since the graph is large.
+pub const THREE: World =
+    World { setting: Setting { sites: 3, ..BASE.setting }, numbers: 2, writes: 0, ..BASE };
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Site {
+    pub alive: bool,
+    pub booted: bool,
+    pub pods: bool,
+    pub record: Record,
+    pub volume: Volume,
+    /// The newest document of each other site.
+    pub read: [Option<Letter>; MOST],
+    /// The forced order that names the current ticket.
+    pub fresh: E,
+}
+
+/// The vault of an embassy, its mail and its points. Slot 0 is home's, slot 1 the embassy's.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Vault {
+    pub letters: [Option<Letter>; 2],
+    /// What home's letter passes on of the other embassies.
+    pub enclosed: [Option<Letter>; MOST],
+    /// Whether the reader has not read it.
+    pub unread: [bool; 2],
+    pub points: [Bytes; 2],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct State {
+    pub sites: [Site; MOST],
+    /// By the site of the vault; home has none.
+    pub vaults: [Vault; MOST],
+    /// From home to each embassy.
+    pub links: [bool; MOST],
+    pub approved: u64,
+    pub broken: Option<&'static str>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Event {
+    Link(usize),
+    PowerOff(usize),
+    PowerOn(usize),
+    /// Every Pod of the site is gone; some node keeps its boot id.
+    NodesLost(usize),
+    Crash(usize),
+    Write(usize),
+    /// By a site into a vault.
+    Backup(usize, usize),
+    Read(usize, usize),
+    Post(usize, usize),
+    Step(usize),
+    Planned(usize, E),
+    Attest(usize, E),
+    Forced(usize, E),
+    HumanFence(usize),
+    Lift(usize),
+    Approve(usize),
+}
+
+/// The vaults that a site uses: home each embassy's, an embassy its own.
+pub fn vaults_of(setting: Setting, i: usize) -> std::ops::Range<usize> {
+    if i == HOME { 1..setting.sites } else { i..i + 1 }
+}
+
+/// The vault over which a site exchanges mail with another one.
+fn towards(i: usize, other: usize) -> usize {
+    if i == HOME { other } else { i }
+}
+
+/// A site's slot in a vault.
+fn slot(i: usize) -> usize {
+    usize::from(i != HOME)
+}
+
+impl State {
+    pub fn reach(&self, i: usize, vault: usize) -> bool {
+        self.sites[vault].alive && (i == vault || self.links[vault])
+    }
+
+    pub fn writable(&self, i: usize) -> bool {
+        self.sites[i].alive && self.sites[i].pods
+    }
+
+    /// The newest point of an author that a site knows of.
+    fn point(&self, i: usize, author: usize) -> Bytes {
+        match (i, author) {
+            (_, HOME) if i != HOME => self.vaults[i].points[0],
+            (HOME, _) => self.vaults[author].points[1],
+            _ => NO_POINT,
+        }
+    }
+
+    pub fn view(&self, setting: Setting, i: usize) -> SmallView {
+        let site = &self.sites[i];
+        let unread = |other: usize| self.vaults[towards(i, other)].unread[1 - slot(i)];
+        let bits = |has: &dyn Fn(usize) -> bool| {
+            setting.others(i).filter(|other| has(*other)).fold(0, |bits, other| bits | 1 << other)
+        };
+        let own = vaults_of(setting, i).filter(|vault| self.reach(i, *vault));
+        let own = own.map(|vault| self.vaults[vault].points[slot(i)]);
+        let mut points = [NO_POINT; MOST];
+        setting.others(i).for_each(|other| points[other] = self.point(i, other));
+        SmallView {
+            me: i,
+            record: site.record,
+            booted: site.booted,
+            pods: site.pods,
+            volume: site.volume,
+            letters: site.read,
+            drained: bits(&|other| !unread(other)),
+            reach: bits(&|other| self.reach(i, towards(i, other))),
+            own: own.max_by_key(|copy| (copy.epoch, length(copy.data))).unwrap_or(NO_POINT),
+            points,
+            command: None,
+            fence: false,
+            lift: false,
+            approved: self.approval(site.record.diverged),
+        }
+    }
+
+    /// What Git shows as approved: what is diverged here if that was approved, else an approval of something else.
+    fn approval(&self, diverged: E) -> E {
+        let given = |epoch: u8| self.approved & (1 << epoch) != 0;
+        match diverged {
+            0 => 0,
+            epoch if given(epoch) => epoch,
+            _ => (4..64).find(|epoch| given(*epoch)).unwrap_or(0),
+        }
+    }
+
+    /// What a site would say now, with the echoes that another one waits for.
+    fn letter(&self, setting: Setting, i: usize) -> Letter {
+        let site = &self.sites[i];
+        let mut says = letter(setting, i, &site.record, site.volume, site.pods);
+        for other in setting.others(i) {
+            if site.read[other].is_some_and(|letter| letter.current && letter.asks) {
+                says.echo |= 1 << other;
+            }
+        }
+        says
+    }
+
+    /// Every copy of a letter, with its author.
+    fn letters(&mut self) -> impl Iterator<Item = (usize, &mut Letter)> {
+        let read = self.sites.iter_mut().flat_map(|site| site.read.iter_mut().enumerate());
+        let kept = self.vaults.iter_mut().enumerate().flat_map(|(vault, mail)| {
+            let [home, embassy] = &mut mail.letters;
+            [(HOME, home), (vault, embassy)].into_iter().chain(mail.enclosed.iter_mut().enumerate())
+        });
+        read.chain(kept).filter_map(|(author, letter)| Some((author, letter.as_mut()?)))
+    }
+
+    /// A write of the record at `i` is a new revision: what was made against the old one no longer counts.
+    fn new_revision(&mut self, i: usize) {
+        for (author, letter) in self.letters() {
+            if author == i {
+                letter.current = false;
+            } else {
+                letter.echo &= !(1 << i);
+            }
+        }
+        self.sites[i].fresh = 0;
+    }
+
+    /// The process at `i` is gone, and all that it had read.
+    fn forget(&mut self, setting: Setting, i: usize) {
+        self.sites[i].read = [None; MOST];
+        for vault in vaults_of(setting, i) {
+            let mail = &mut self.vaults[vault];
+            mail.unread[1 - slot(i)] = mail.letters[1 - slot(i)].is_some();
+        }
+    }
+}
+
+impl World {
+    pub fn start(&self) -> State {
+        let first = self.setting.epoch(1, HOME);
+        let copy = Bytes { data: [0; 3], epoch: first };
+        let site = |role, pods| Site {
+            alive: true,
+            booted: false,
+            pods,
+            record: Record {
+                role,
+                epoch: first,
+                intent: 0,
+                abort: 0,
+                human: false,
+                lifting: false,
+                cold: false,
+                diverged: 0,
+                reclone: false,
+                handover: None,
+            },
+            volume: Volume {
+                copy,
+                condition: if pods { VolumeCondition::Live } else { VolumeCondition::Clean },
+            },
+            read: [None; MOST],
+            fresh: 0,
+        };
+        let vault = Vault {
+            letters: [None; 2],
+            enclosed: [None; MOST],
+            unread: [false; 2],
+            points: [copy, NO_POINT],
+        };
+        let mut state = State {
+            sites: [site(Role::Active, true), site(Role::Standby, false), site(Role::Standby, false)],
+            vaults: [vault; MOST],
+            links: [true; MOST],
+            approved: 0,
+            broken: None,
+        };
+        self.deliver(&mut state);
+        state
+    }
+
+    /// Posts and reads until no letter is left that can be.
+    fn deliver(&self, state: &mut State) {
+        for _ in 0..3 * self.setting.sites {
+            let mut moved = false;
+            for i in 0..self.setting.sites {
+                for vault in vaults_of(self.setting, i) {
+                    moved |= self.post(state, i, vault) | Self::read(state, i, vault);
+                }
+            }
+            if !moved {
+                return;
+            }
+        }
+    }
+
+    fn post(&self, state: &mut State, i: usize, vault: usize) -> bool {
+        let site = &state.sites[i];
+        if !site.alive || site.booted || !state.reach(i, vault) {
+            return false;
+        }
+        let mut letter = state.letter(self.setting, i);
+        let mut enclosed = [None; MOST];
+        if i == HOME {
+            letter = letter.for_reader(vault);
+            for other in self.setting.others(HOME).filter(|other| *other != vault) {
+                enclosed[other] = site.read[other].map(|letter| letter.for_reader(vault));
+            }
+        }
+        let mail = &mut state.vaults[vault];
+        let news = enclosed.iter().zip(&mail.enclosed).any(|(next, last)| next.is_some() && next != last);
+        if mail.letters[slot(i)] == Some(letter) && !news {
+            return false;
+        }
+        mail.letters[slot(i)] = Some(letter);
+        if i == HOME {
+            mail.enclosed = enclosed;
+        }
+        mail.unread[slot(i)] = true;
+        true
+    }
+
+    fn read(state: &mut State, i: usize, vault: usize) -> bool {
+        let mail = state.vaults[vault];
+        if !state.sites[i].alive || !state.reach(i, vault) || !mail.unread[1 - slot(i)] {
+            return false;
+        }
+        state.vaults[vault].unread[1 - slot(i)] = false;
+        let author = if i == HOME { vault } else { HOME };
+        let passed_on = mail.enclosed.into_iter().enumerate().filter(|_| i != HOME);
+        let letters = passed_on.chain([(author, mail.letters[1 - slot(i)])]);
+        for (author, letter) in letters.filter(|(_, letter)| letter.is_some()) {
+            let site = &mut state.sites[i];
+            // A document with another revision changes the ticket.
+            let known = site.read[author].is_some_and(|last| last.current || letter == Some(last));
+            if !known {
+                site.fresh = 0;
+            }
+            site.read[author] = letter;
+        }
+        true
+    }
+
+    pub fn step(&self, before: &State, event: Event) -> Option<State> {
+        let mut state = *before;
+        let happens = match event {
+            Event::Link(embassy) => {
+                state.links[embassy] = !state.links[embassy];
+                true
+            }
+            Event::PowerOff(i) => {
+                let site = &mut state.sites[i];
+                (site.alive, site.pods, site.fresh) = (false, false, 0);
+                state.forget(self.setting, i);
+                before.sites[i].alive
+            }
+            Event::PowerOn(i) => {
+                (state.sites[i].alive, state.sites[i].booted) = (true, true);
+                !before.sites[i].alive
+            }
+            Event::NodesLost(i) => {
+                state.sites[i].pods = false;
+                state.forget(self.setting, i);
+                before.sites[i].alive
+            }
+            Event::Crash(i) => {
+                state.forget(self.setting, i);
+                before.sites[i].alive
+            }
+            Event::Write(i) => self.write(&mut state, i),
+            Event::Backup(i, vault) => {
+                let site = &before.sites[i];
+                state.vaults[vault].points[slot(i)] =
+                    Bytes { data: site.volume.copy.data, epoch: site.record.epoch };
+                site.alive
+                    && before.reach(i, vault)
+                    && site.record.role == Role::Active
+                    && site.pods
+                    && site.volume.condition == VolumeCondition::Live
+            }
+            Event::Read(i, vault) => Self::read(&mut state, i, vault),
+            Event::Post(i, vault) => self.post(&mut state, i, vault),
+            Event::Approve(i) => {
+                state.approved |= 1 << before.sites[i].record.diverged;
+                before.sites[i].alive && before.sites[i].record.role == Role::Diverged
+            }
+            Event::Attest(i, epoch) => self.attest(&mut state, i, epoch),
+            Event::Step(i)
+            | Event::HumanFence(i)
+            | Event::Lift(i)
+            | Event::Planned(i, _)
+            | Event::Forced(i, _) => self.decide(before, &mut state, i, event),
+        };
+        (happens && state != *before).then_some(state)
+    }
+
+    /// One event, and all mail after it where mail is prompt.
+    pub fn next(&self, before: &State, event: Event) -> Option<State> {
+        let mut state = self.step(before, event)?;
+        if self.prompt_mail {
+            self.deliver(&mut state);
+        }
+        (state != *before).then_some(state)
+    }
+
+    fn write(&self, state: &mut State, i: usize) -> bool {
+        let site = &mut state.sites[i];
+        let end = length(site.volume.copy.data);
+        if !site.alive || !site.pods || end >= self.writes {
+            return false;
+        }
+        site.volume.copy.data[end] = site.record.epoch;
+        if self.setting.site(site.record.epoch) != i {
+            state.broken = Some("I2 one writer an epoch");
+        } else if site.volume.condition != VolumeCondition::Live {
+            state.broken = Some("I8: bytes are written that the record calls a committed point");
+        }
+        true
+    }
+
+    /// A person creates a forced order at the target, attesting that each other site is off or completely fenced.
+    fn attest(&self, state: &mut State, i: usize, epoch: E) -> bool {
+        let down = |other: usize| {
+            let other = &state.sites[other];
+            !other.alive || (other.record.human && !other.record.lifting && !other.pods && other.fresh == 0)
+        };
+        let true_ones = self.setting.others(i).all(down);
+        let site = &mut state.sites[i];
+        site.fresh = epoch;
+        site.alive && !site.booted && epoch > site.record.epoch && (true_ones || self.lies)
+    }
+
+    fn decide(&self, before: &State, state: &mut State, i: usize, event: Event) -> bool {
+        let site = &before.sites[i];
+        if !site.alive {
+            return false;
+        }
+        let plain = before.view(self.setting, i);
+        let mut view = plain;
+        match event {
+            Event::HumanFence(_) => view.fence = true,
+            Event::Lift(_) if site.record.human && !site.record.lifting => view.lift = true,
+            Event::Planned(_, epoch) => view.command = Some(Command { epoch, forced: false, fresh: true }),
+            // Whatever Git applies again: an order that names an older ticket, too.
+            Event::Forced(_, epoch) => {
+                view.command = Some(Command { epoch, forced: true, fresh: site.fresh == epoch });
+            }
+            Event::Lift(_) => return false,
+            _ => {}
+        }
+        let action = decided(self.setting, &view);
+        // An order that changes nothing is the operator's own step.
+        if !matches!(event, Event::Step(_)) && action == decided(self.setting, &plain) {
+            return false;
+        }
+        self.act(before, state, i, action, matches!(event, Event::Forced(..)));
+        true
+    }
+
+    /// Carries one decision out; it touches nothing but site `i` and its own part of the vaults (I9).
+    fn act(&self, before: &State, state: &mut State, i: usize, action: Do, ordered: bool) {
+        let record = before.sites[i].record;
+        let site = &mut state.sites[i];
+        match action {
+            Do::Nothing => {}
+            Do::Broken(what) => state.broken = Some(what),
+            Do::Write(written) => {
+                site.record = written;
+                site.booted = false;
+                state.new_revision(i);
+                self.check_write(before, state, i, &written, ordered);
+            }
+            Do::Live => {
+                let whole = matches!(site.volume.condition, VolumeCondition::Clean | VolumeCondition::Live);
+                site.volume.condition = VolumeCondition::Live;
+                site.volume.copy.epoch = record.epoch;
+                if !whole {
+                    state.broken = Some("an incomplete copy is served");
+                }
+            }
+            Do::Fence => site.pods = false,
+            Do::Start => {
+                site.pods = true;
+                if matches!(site.volume.condition, VolumeCondition::Empty | VolumeCondition::Restoring) {
+                    state.broken = Some("an incomplete copy is served");
+                }
+            }
+            Do::Backup(other) => {
+                if site.pods {
+                    state.broken = Some("I7: a final point of volumes in use");
+                }
+                let copy = Bytes { data: site.volume.copy.data, epoch: record.epoch };
+                site.volume = Volume { copy, condition: VolumeCondition::Clean };
+                state.vaults[towards(i, other)].points[slot(i)] = copy;
+            }
+            Do::Restore(point, reclone) => self.restore(before, state, i, point, reclone),
+        }
+    }
+
+    fn check_write(&self, before: &State, state: &mut State, i: usize, written: &Record, ordered: bool) {
+        let record = before.sites[i].record;
+        let rises = written.role == Role::Promoting
+            && (record.role != Role::Promoting || written.epoch != record.epoch)
+            || written.role == Role::Active && matches!(record.role, Role::Demoting | Role::Demoted);
+        if written.epoch < record.epoch || rises && written.epoch <= record.epoch {
+            state.broken = Some("I3 epochs rise");
+        }
+        if written.role == Role::Promoting && record.role == Role::Standby {
+            if ordered {
+                self.check_forced(before, state, i);
+            } else {
+                self.check_handover(before, state, i, written);
+            }
+        }
+        if written.role == Role::Active
+            && matches!(record.role, Role::Demoting | Role::Demoted)
+            && written.epoch <= record.intent
+        {
+            state.broken = Some("I10 no old order changes who is active");
+        }
+    }
+
+    fn check_handover(&self, before: &State, state: &mut State, i: usize, written: &Record) {
+        let bytes = before.sites[i].volume.copy.data;
+        let read = self.setting.others(i).filter_map(|other| before.sites[i].read[other]);
+        let handed = read.filter_map(|letter| letter.handover).any(|copy| copy.data == bytes);
+        let left_behind = self.setting.others(i).any(|other| {
+            let giver = &before.sites[other];
+            giver.record.role == Role::Demoted
+                && giver.record.intent == written.epoch
+                && giver.volume.copy.data != bytes
+        });
+        if !handed || left_behind {
+            state.broken = Some("I7 a planned switch loses nothing");
+        }
+    }
+
+    /// What was committed and is in reach when a standby is forced is not left behind.
+    fn check_forced(&self, before: &State, state: &mut State, i: usize) {
+        let here = before.sites[i].volume.copy;
+        let newer = self.setting.others(i).filter(|other| before.reach(i, towards(i, *other))).any(|other| {
+            let point = before.point(i, other);
+            point.epoch >= here.epoch && point.data != here.data && prefix(here.data, point.data)
+        });
+        if newer {
+            state.broken = Some("an acknowledged point is left behind");
+        }
+    }
+
+    fn restore(&self, before: &State, state: &mut State, i: usize, new: Bytes, reclone: bool) {
+        let Volume { copy: old, condition } = before.sites[i].volume;
+        // Of volumes that a restore had begun to overwrite, what was given up was judged then.
+        let whole = condition != VolumeCondition::Restoring;
+        let half = self.halves && (condition, old) != (VolumeCondition::Restoring, new);
+        let condition = if half { VolumeCondition::Restoring } else { VolumeCondition::Clean };
+        state.sites[i].volume = Volume { copy: new, condition };
+        if !half {
+            state.sites[i].record.reclone = reclone;
+        }
+        if whole && !prefix(old.data, new.data) {
+            let lost = old.data.iter().zip(new.data).skip_while(|(a, b)| **a == *b).map(|(a, _)| *a).max();
+            let lost = lost.unwrap_or(0);
+            let approved = (lost..64).any(|epoch| before.approved & (1 << epoch) != 0);
+            if lost != 0 && !approved {
+                state.broken = Some("I8 bytes are given up by approval only");
+            }
+        }
+        if new.epoch < old.epoch && new.data != old.data {
+            state.broken = Some("I8: an older line over a newer one");
+        }
+    }
+
+    /// Everything that may be tried in a state.
+    pub fn events(&self, state: &State, events: &mut Vec<Event>) {
+        if state.broken.is_some() {
+            return;
+        }
+        let cut = (1..self.setting.sites).filter(|k| !state.links[*k]).count();
+        let off = (1..self.setting.sites).filter(|k| !state.sites[*k].alive).count();
+        for k in 1..self.setting.sites {
+            if self.cuts && (!self.one_fault || cut + off == 0 || !state.links[k]) {
+                events.push(Event::Link(k));
+            }
+        }
+        for i in 0..self.setting.sites {
+            let alive = state.sites[i].alive;
+            let may_lose = self.power & (1 << i) != 0;
+            if may_lose && (!self.one_fault || i != HOME && (cut + off == 0 || !alive)) {
+                events.push(if alive { Event::PowerOff(i) } else { Event::PowerOn(i) });
+            }
+            if self.partial_power {
+                events.push(Event::NodesLost(i));
+            }
+            if self.crash {
+                events.push(Event::Crash(i));
+            }
+            events.extend([Event::Write(i), Event::Step(i)]);
+            for vault in vaults_of(self.setting, i) {
+                events.push(Event::Backup(i, vault));
+                if !self.prompt_mail {
+                    events.extend([Event::Read(i, vault), Event::Post(i, vault)]);
+                }
+            }
+            if self.people {
+                self.people(i, events);
+            }
+        }
+    }
+
+    fn people(&self, i: usize, events: &mut Vec<Event>) {
+        if self.human_fence {
+            events.extend([Event::HumanFence(i), Event::Lift(i)]);
+        }
+        events.push(Event::Approve(i));
+        for number in 2..=self.numbers {
+            for to in 0..self.setting.sites {
+                let epoch = self.setting.epoch(number, to);
+                events.push(Event::Planned(i, epoch));
+                if to == i {
+                    events.extend([Event::Attest(i, epoch), Event::Forced(i, epoch)]);
+                }
+            }
+        }
+    }
+}

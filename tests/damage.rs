@@ -65,7 +65,7 @@ impl Harm {
         match self {
             Self::Flip(thousandths) => turn(&mut content, at(thousandths)),
             Self::FlipBeforeEnd(bytes) => {
-                turn(&mut content, length.saturating_sub(usize::try_from(bytes).unwrap()))
+                turn(&mut content, length.saturating_sub(usize::try_from(bytes).unwrap()));
             }
             Self::Cut(thousandths) => content.truncate(at(thousandths)),
             Self::CutLast => content.truncate(length - 1),

@@ -80,6 +80,7 @@ mod tests {
                 files: 7,
                 objects: 0,
                 content_digest: String::new(),
+                inventory: String::new(),
             },
             consistency: Consistency::Final,
             previous: String::new(),

@@ -3,6 +3,7 @@
 pub mod desired;
 pub mod divergence;
 pub mod failover;
+pub mod findings;
 pub mod intent;
 pub mod lease;
 pub mod letter;

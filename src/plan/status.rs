@@ -1,21 +1,20 @@
 //! What people are told: the status of a `DataEmbassy`, from what was seen.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
     failover::{Action, Peer, View},
+    findings::findings,
     manifest::Manifest,
-    schedule,
-    verification::{self, Checked},
+    verification::Checked,
 };
 use crate::api::{
-    conditions::{ConditionType, Finding, merge},
+    conditions::merge,
     data_embassy::{DataEmbassySpec, DataEmbassyStatus, PointStatus, SiteReport, VerificationStatus},
-    duration,
     epoch::PointRef,
-    failover_record::{FailoverRecordSpec, Role, VolumeCondition},
+    failover_record::{FailoverRecordSpec, Role},
 };
 
 /// A failure of the last attempt at a copy or a restore.
@@ -117,7 +116,7 @@ fn shown_role(record: &FailoverRecordSpec) -> String {
     if record.held() { "Fenced".to_owned() } else { record.role.as_str().to_owned() }
 }
 
-fn active_site(view: &View) -> Option<String> {
+pub(super) fn active_site(view: &View) -> Option<String> {
     if view.record.role == Role::Active && !view.record.held() {
         return Some(view.record.site.clone());
     }
@@ -153,7 +152,7 @@ fn sites(view: &View) -> Vec<SiteReport> {
     std::iter::once(own).chain(view.peers.iter().map(other)).collect()
 }
 
-fn phase(facts: &Facts) -> (&'static str, Option<String>) {
+pub(super) fn phase(facts: &Facts) -> (&'static str, Option<String>) {
     match facts.action {
         Action::Nothing => ("Steady", None),
         Action::Wait(what) => ("Waiting", Some(format!("waiting for {what}"))),
@@ -168,327 +167,4 @@ fn phase(facts: &Facts) -> (&'static str, Option<String>) {
             ("Copying", Some("keeping the bytes of this site as a recovery point".to_owned()))
         }
     }
-}
-
-fn findings(facts: &Facts) -> Vec<Finding> {
-    let mut found = vec![
-        protected(facts),
-        replicating(facts),
-        peer_reachable(facts),
-        verified(facts),
-        isolated(facts),
-        fenced(facts),
-        promotable(facts),
-        in_sync(facts),
-    ];
-    let stalled = stalled(facts);
-    let busy = !matches!(facts.action, Action::Nothing | Action::Wait(_));
-    let ready = ready(facts, &found, &stalled);
-    let (_, progression) = phase(facts);
-    let doing = progression.unwrap_or_else(|| "nothing to do".to_owned());
-    let reason = if busy { "Working" } else { "Steady" };
-    found.insert(0, ready);
-    found.insert(1, Finding::new(ConditionType::Reconciling, busy, reason, doing));
-    found.insert(2, stalled);
-    found
-}
-
-fn ready(facts: &Facts, found: &[Finding], stalled: &Finding) -> Finding {
-    let record = &facts.view.record;
-    if stalled.holds == Some(true) {
-        return Finding::new(ConditionType::Ready, false, stalled.reason, stalled.message.clone());
-    }
-    let wanted: &[ConditionType] = match record.role {
-        Role::Active => &[ConditionType::Protected, ConditionType::Replicating, ConditionType::PeerReachable],
-        _ => &[ConditionType::Replicating, ConditionType::Promotable, ConditionType::PeerReachable],
-    };
-    let wrong = found.iter().find(|f| wanted.contains(&f.condition) && f.holds != Some(true));
-    match (wrong, record.role) {
-        (Some(wrong), _) => Finding::new(ConditionType::Ready, false, wrong.reason, wrong.message.clone()),
-        (None, Role::Active) => Finding::new(
-            ConditionType::Ready,
-            true,
-            "Protected",
-            "the register runs here and is protected abroad",
-        ),
-        (None, Role::Standby) => {
-            Finding::new(ConditionType::Ready, true, "InStep", "ready to take over from the newest copy")
-        }
-        (None, _) => {
-            let (_, doing) = phase(facts);
-            Finding::new(
-                ConditionType::Ready,
-                false,
-                "Switching",
-                doing.unwrap_or_else(|| "switching".to_owned()),
-            )
-        }
-    }
-}
-
-fn stalled(facts: &Facts) -> Finding {
-    let record = &facts.view.record;
-    let is = |reason, message: String| Finding::new(ConditionType::Stalled, true, reason, message);
-    if let Some((reason, why)) = facts.distrust {
-        return is(reason, why.to_owned());
-    }
-    if facts.spec.suspend {
-        return is(
-            "Suspended",
-            "spec.suspend is true: nothing is copied or switched; set it to false".to_owned(),
-        );
-    }
-    if let Some(own) = record.diverged.as_ref().filter(|_| record.role == Role::Diverged) {
-        return is(
-            "Diverged",
-            format!(
-                "this site holds bytes of {own} that {} does not have; they are kept as a recovery point: {}. To \
-                 give them up run kubectl embassy discard here, or set spec.failover.approveDiscard: {{number: {}, \
-                 site: {}}}",
-                record.epoch.site,
-                facts.divergence.unwrap_or("how much is not known yet"),
-                own.number,
-                own.site
-            ),
-        );
-    }
-    if record.human_fence && !record.lifting {
-        return is(
-            "HumanFence",
-            "a person fenced this site; to lift it set annotation dataembassy.io/fence: lift".to_owned(),
-        );
-    }
-    if record.held() {
-        return is(
-            "ColdStart",
-            format!(
-                "all nodes were started anew: nothing runs until {} confirmed, or a Forced order to {} with ticket {}",
-                record.others(),
-                record.site,
-                record.ticket()
-            ),
-        );
-    }
-    Finding::new(ConditionType::Stalled, false, "NoHelpNeeded", "no person is needed")
-}
-
-fn age_of(manifest: &Manifest, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(manifest.cut_time.0)).unwrap_or_default()
-}
-
-fn in_words(age: Duration) -> String {
-    let seconds = age.as_secs();
-    let rounded = if seconds >= 7_200 { seconds / 3_600 * 3_600 } else { seconds / 60 * 60 };
-    duration::format(Duration::from_secs(if seconds < 120 { seconds } else { rounded }))
-}
-
-fn protected(facts: &Facts) -> Finding {
-    let finding = |holds: Option<bool>, reason, message: String| {
-        Finding::new(ConditionType::Protected, holds, reason, message)
-    };
-    let Some(newest) = facts.newest else {
-        return finding(Some(false), "NoRecoveryPoint", "there is no recovery point yet".to_owned());
-    };
-    let age = age_of(newest, facts.now);
-    let rpo = duration::parse(&facts.spec.replication.rpo).unwrap_or_default();
-    let active = facts.view.record.role == Role::Active;
-    let source = active_site(facts.view).or_else(|| silent(facts.view).map(|(site, _)| site.to_owned()));
-    let heard = source.as_ref().and_then(|site| facts.view.peers.get(site)).is_none_or(|peer| peer.recent);
-    if !active && !heard {
-        return finding(
-            None,
-            "PeerSilent",
-            format!(
-                "the newest copy is {} old; what {} did since is unknown",
-                in_words(age),
-                source.unwrap_or_default()
-            ),
-        );
-    }
-    if age <= rpo {
-        finding(
-            Some(true),
-            "WithinRPO",
-            format!("the newest recovery point is within the RPO of {}", facts.spec.replication.rpo),
-        )
-    } else {
-        let why = facts.trouble.map_or_else(String::new, |trouble| format!(": {}", trouble.message));
-        finding(
-            Some(false),
-            "BeyondRPO",
-            format!("the newest recovery point is older than the RPO of {}{why}", facts.spec.replication.rpo),
-        )
-    }
-}
-
-fn replicating(facts: &Facts) -> Finding {
-    match facts.trouble {
-        Some(trouble) => {
-            Finding::new(ConditionType::Replicating, false, trouble.reason, trouble.message.clone())
-        }
-        None => Finding::new(ConditionType::Replicating, true, "AsExpected", "the last copy succeeded"),
-    }
-}
-
-/// A site that should report and does not; one whose vault does not answer first. Of an embassy that another embassy only
-/// hears of through home nothing is expected.
-fn silent(view: &View) -> Option<(&str, &Peer)> {
-    let silent = view.peers.iter().filter(|(_, peer)| peer.shares_vault && !peer.recent);
-    silent.min_by_key(|(_, peer)| peer.reach).map(|(site, peer)| (site.as_str(), peer))
-}
-
-fn peer_reachable(facts: &Facts) -> Finding {
-    let finding = |holds: Option<bool>, reason, message: String| {
-        Finding::new(ConditionType::PeerReachable, holds, reason, message)
-    };
-    let Some((site, peer)) = silent(facts.view) else {
-        let near = facts.view.peers.iter().filter(|(_, peer)| peer.shares_vault);
-        let near: Vec<&str> = near.map(|(site, _)| site.as_str()).collect();
-        let verb = if near.len() == 1 { "reports" } else { "report" };
-        return finding(Some(true), "Reporting", format!("{} {verb} regularly", near.join(" and ")));
-    };
-    let last = facts.reported.get(site).map_or_else(
-        || format!("{site} has not reported yet"),
-        |time| format!("the last report of {site} is of {}", time.0),
-    );
-    if peer.reach {
-        finding(None, "PeerSilent", format!("{last}; whether it runs is not known"))
-    } else {
-        finding(Some(false), "VaultUnreachable", format!("the vault does not answer; {last}"))
-    }
-}
-
-fn verified(facts: &Facts) -> Finding {
-    let finding = |holds: Option<bool>, reason, message: String| {
-        Finding::new(ConditionType::Verified, holds, reason, message)
-    };
-    if let Some(checked) = facts.checked.filter(|checked| !checked.is_sound()) {
-        return finding(Some(false), "Damaged", damage_message(checked));
-    }
-    let Some(wanted) = &facts.spec.replication.verification else { return restored(facts) };
-    let next = |after| schedule::next_of(&wanted.schedule, facts.identity, after);
-    let trouble = facts.verification_trouble.map_or_else(String::new, |why| format!(": {why}"));
-    match facts.checked {
-        _ if next(facts.now).is_err() => {
-            let why = next(facts.now).err().unwrap_or_default();
-            let message = format!("spec.replication.verification.schedule cannot be read: {why}");
-            finding(None, "InvalidSchedule", message)
-        }
-        None => Finding { message: format!("no verification has ended yet{trouble}"), ..restored(facts) },
-        // A whole one was left out.
-        Some(checked) if next(checked.time.0).and_then(next).is_ok_and(|due| due < facts.now) => finding(
-            None,
-            "Overdue",
-            format!("the last verification ended at {}, and none since{trouble}", checked.time.0),
-        ),
-        Some(checked) => finding(
-            Some(true),
-            "ReadBack",
-            format!(
-                "all {} files of {} recovery points were read back at {} ({}) and are what was signed",
-                checked.files, checked.points, checked.time.0, checked.depth
-            ),
-        ),
-    }
-}
-
-fn damage_message(checked: &Checked) -> String {
-    let first = checked.damage.first().map_or_else(String::new, |damage| format!(", the first: {damage}"));
-    let cost = if checked.affected.is_empty() {
-        "no recovery point is lost by it".to_owned()
-    } else {
-        format!("recovery points {} cannot be restored from them", verification::list(&checked.affected))
-    };
-    format!(
-        "{} files of the vault are damaged{first}; {cost}. Put them back from a copy of the vault's volume, or switch \
-         the register over and back: each reign begins a new repository",
-        checked.damaged_files
-    )
-}
-
-/// What restores proved, where nothing else was asked for.
-fn restored(facts: &Facts) -> Finding {
-    let finding = |holds: Option<bool>, reason, message: String| {
-        Finding::new(ConditionType::Verified, holds, reason, message)
-    };
-    match (facts.verified, facts.newest) {
-        (Some(verified), Some(newest)) if verified.point == newest.point => finding(
-            Some(true),
-            "Restored",
-            "the newest copy was read back and restored, every blob checked".to_owned(),
-        ),
-        (Some(verified), Some(_)) => finding(
-            Some(true),
-            "EarlierRestored",
-            format!("recovery point {} was read back and restored; newer ones follow", verified.point),
-        ),
-        _ => finding(None, "NotVerified", "no copy was read back abroad yet".to_owned()),
-    }
-}
-
-fn isolated(facts: &Facts) -> Finding {
-    if facts.isolated {
-        Finding::new(ConditionType::Isolated, true, "PoliciesInPlace", "the network policies are in place")
-    } else {
-        let message =
-            "spec.network.isolate is false: nothing closes the namespace while the register runs here";
-        Finding::new(ConditionType::Isolated, false, "NotAsked", message)
-    }
-}
-
-fn fenced(facts: &Facts) -> Finding {
-    match (facts.fenced, facts.view.pods) {
-        (true, false) => {
-            Finding::new(ConditionType::Fenced, true, "Complete", "no Pod runs and none may start")
-        }
-        (true, true) => Finding::new(
-            ConditionType::Fenced,
-            false,
-            "Stopping",
-            format!("no Pod may start; still there: {}", facts.left.join("; ")),
-        ),
-        (false, _) => Finding::new(ConditionType::Fenced, false, "Open", "the register may run here"),
-    }
-}
-
-fn promotable(facts: &Facts) -> Finding {
-    let record = &facts.view.record;
-    let finding = |holds: bool, reason, message: String| {
-        Finding::new(ConditionType::Promotable, holds, reason, message)
-    };
-    match (record.role, record.volumes.condition) {
-        (Role::Active | Role::Promoting, _) => finding(true, "RunsHere", "the register runs here".to_owned()),
-        (Role::Standby, _) if facts.newest_damaged => finding(
-            false,
-            "CopyDamaged",
-            "the newest copy is damaged at the vault: see condition Verified for what and what to do"
-                .to_owned(),
-        ),
-        (Role::Standby, VolumeCondition::Clean) if !record.reclone => {
-            let at = record.volumes.at.as_ref().map_or_else(String::new, |at| at.point.to_string());
-            finding(true, "CopyHere", format!("the volumes hold recovery point {at}, complete and checked"))
-        }
-        (Role::Standby, VolumeCondition::Restoring) => finding(
-            true,
-            "Refreshing",
-            "the volumes are being refreshed; a takeover finishes that first, from the vault here".to_owned(),
-        ),
-        (Role::Standby, _) => finding(false, "NoCopy", "the volumes hold no complete copy yet".to_owned()),
-        (role, _) => finding(false, "NotStandby", format!("this site is {}", role.as_str())),
-    }
-}
-
-fn in_sync(facts: &Facts) -> Finding {
-    if facts.drift.is_empty() {
-        return Finding::new(
-            ConditionType::SpecInSync,
-            true,
-            "Same",
-            "the spec is the one that the active site mandates",
-        );
-    }
-    let fields = facts.drift.join(", ");
-    let message =
-        format!("differs from the active site's spec in {fields}: apply the same manifest at both sites");
-    Finding::new(ConditionType::SpecInSync, false, "SpecDrift", message)
 }

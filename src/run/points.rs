@@ -56,7 +56,12 @@ impl Round {
                     Depth::Quick => VerificationDepth::Quick,
                     Depth::Deep => VerificationDepth::Deep,
                 });
-                RecoveryPointStatus { verified_at: Some(checked.time.clone()), verified_by, damage, ..old.clone() }
+                RecoveryPointStatus {
+                    verified_at: Some(checked.time.clone()),
+                    verified_by,
+                    damage,
+                    ..old.clone()
+                }
             } else {
                 continue;
             };

@@ -42,12 +42,15 @@ pub const NAMESPACE: &str = "ns";
 pub const EMBASSY: &str = "land";
 const CLAIM: &str = "data";
 
+/// A committed point, and every file of the source at its cut.
+type Kept = (Manifest, BTreeMap<PathBuf, Vec<u8>>);
+
 pub struct Archive {
     pub vault: TestVault,
     folder: TempDir,
     keys: BTreeMap<String, SiteKey>,
     repository_keys: BTreeMap<Epoch, String>,
-    points: RefCell<Vec<(Manifest, BTreeMap<PathBuf, Vec<u8>>)>>,
+    points: RefCell<Vec<Kept>>,
     seen: RefCell<Seen>,
     /// The largest pack that came with a part of the content.
     packs: BTreeMap<&'static str, PathBuf>,

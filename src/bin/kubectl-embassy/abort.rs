@@ -2,28 +2,18 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
 use data_embassy::api::failover_record::Role;
 use kube::Client;
 
 use super::{
     Failure,
-    acknowledge::Acknowledgement,
+    acknowledge::Acknowledged,
     order::{check, give, order},
-    register::{Name, Register},
+    register::Register,
 };
 
-/// Which switch.
-#[derive(Args)]
-pub struct Arguments {
-    #[command(flatten)]
-    register: Name,
-    #[command(flatten)]
-    acknowledgement: Acknowledgement,
-}
-
 /// Orders the role back to this site, and follows.
-pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub async fn run(client: &Client, arguments: &Acknowledged) -> Result<ExitCode, Failure> {
     let register = Register::read(client, &arguments.register).await?;
     let record = &register.record;
     let target = record.intent.as_ref().map_or("the other site", |intent| intent.site.as_str());

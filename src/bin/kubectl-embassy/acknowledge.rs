@@ -4,7 +4,18 @@ use std::io::{BufRead, Write};
 
 use clap::Args;
 
-use super::Failure;
+use super::{Failure, register::Name};
+
+/// A register, and a change of it that a person must ask for in words.
+#[derive(Args)]
+pub struct Acknowledged {
+    /// Which one.
+    #[command(flatten)]
+    pub register: Name,
+    /// In which words.
+    #[command(flatten)]
+    pub acknowledgement: Acknowledgement,
+}
 
 /// How the sentence is given.
 #[derive(Args)]

@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
 use data_embassy::{
     api::{epoch::Epoch, failover_record::Role},
     plan::divergence,
@@ -12,23 +11,14 @@ use serde_json::json;
 
 use super::{
     Failure,
-    acknowledge::Acknowledgement,
+    acknowledge::Acknowledged,
     follow::{Step, follow},
     gap,
-    register::{Name, Register},
+    register::Register,
 };
 
-/// Which register.
-#[derive(Args)]
-pub struct Arguments {
-    #[command(flatten)]
-    register: Name,
-    #[command(flatten)]
-    acknowledgement: Acknowledgement,
-}
-
 /// Approves the discard of exactly the epoch that was shown, and follows until the new copy is complete.
-pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub async fn run(client: &Client, arguments: &Acknowledged) -> Result<ExitCode, Failure> {
     let register = Register::read(client, &arguments.register).await?;
     let (record, name) = (&register.record, &register.name);
     let Some(own) = record.diverged.clone().filter(|_| record.role == Role::Diverged) else {

@@ -2,27 +2,17 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
 use kube::Client;
 
 use super::{
     Failure,
-    acknowledge::Acknowledgement,
+    acknowledge::Acknowledged,
     follow::{Step, follow},
-    register::{Name, Register},
+    register::Register,
 };
 
-/// Which register.
-#[derive(Args)]
-pub struct Arguments {
-    #[command(flatten)]
-    register: Name,
-    #[command(flatten)]
-    acknowledgement: Acknowledgement,
-}
-
 /// Asks and follows until the fence is open.
-pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Failure> {
+pub async fn run(client: &Client, arguments: &Acknowledged) -> Result<ExitCode, Failure> {
     let register = Register::read(client, &arguments.register).await?;
     let (name, site) = (&register.name, &register.record.site);
     if !register.record.human_fence {

@@ -40,16 +40,16 @@ enum Command {
     /// Move the active role, planned or forced, and follow it.
     Failover(failover::Arguments),
     /// Take a planned switch back: run this at the site that had the role.
-    Abort(abort::Arguments),
+    Abort(acknowledge::Acknowledged),
     /// Stop the register at this site, whatever its role, until the fence is lifted.
-    Fence(fence::Arguments),
+    Fence(acknowledge::Acknowledged),
     /// Ask to lift the fence that a person set at this site.
-    Lift(lift::Arguments),
+    Lift(acknowledge::Acknowledged),
     /// Let a site that is held after a cold start go on with its own bytes, while the other sites are silent.
     Resume(resume::Arguments),
     /// Give up what only this diverged site holds, and copy it anew from the active site.
     #[command(visible_alias = "reclone")]
-    Discard(discard::Arguments),
+    Discard(acknowledge::Acknowledged),
 }
 
 #[tokio::main(flavor = "current_thread")]

@@ -64,11 +64,11 @@ pub struct Force {
     pub max_data_loss: Option<String>,
 }
 
-/// The order that moves the role to `to`. A forced one leaves a number free, so that a planned one that nobody knows of
-/// here cannot tie with it.
+/// The order that moves the role to `to`, above all that any site is known to know. A forced one leaves a number free, so that
+/// a planned one that nobody knows of here cannot tie with it.
 pub fn order(register: &Register, to: &str, force: Option<Force>) -> Failover {
     let forced = force.is_some();
-    let number = register.record.top().number.saturating_add(if forced { 2 } else { 1 });
+    let number = register.highest_number().saturating_add(if forced { 2 } else { 1 });
     let word = if forced { "forced" } else { "planned" };
     let (attestation, max_data_loss) =
         force.map_or((None, None), |force| (Some(force.attestation), force.max_data_loss));

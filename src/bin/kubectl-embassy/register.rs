@@ -84,6 +84,12 @@ impl Register {
         self.embassy.status.clone().unwrap_or_default()
     }
 
+    /// The highest number of an epoch that this site knows of itself, or another site told it.
+    pub fn highest_number(&self) -> i64 {
+        let reported = self.status().sites.into_iter().filter_map(|site| site.epoch?.parse::<Epoch>().ok());
+        reported.map(|epoch| epoch.number).fold(self.record.top().number, i64::max)
+    }
+
     /// Status and message of a condition.
     pub fn condition(&self, name: &str) -> Option<(String, String)> {
         let found = self.status().conditions.into_iter().find(|condition| condition.type_ == name)?;

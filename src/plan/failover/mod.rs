@@ -7,6 +7,7 @@ pub mod decide;
 pub mod document;
 pub mod first_record;
 pub mod gates;
+pub mod impasse;
 pub mod invariants;
 pub mod lineage;
 pub mod orders;

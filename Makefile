@@ -2,6 +2,7 @@
 # make unit  - the tests that need no cluster, but for the model
 # make model - the failover protocol in every order of events, and 100,000 random schedules
 # make model-deep - the failover protocol in larger worlds, which takes long
+# make damage - every file of a vault, harmed in every way
 # make demo  - the whole life of a data embassy on two real clusters (KEEP=1 leaves them running)
 # make times - how long enabling, copies, switches take, over five runs
 # make failover - every scenario of the failover suite, about an hour and a half (SCENARIOS='abort link_cut': only those)
@@ -12,19 +13,19 @@
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit model model-deep admission large testbed e2e three failover stress times bench-data idle demo lint advisories generate
+.PHONY: help setup test unit model model-deep damage admission large testbed e2e three failover stress times bench-data idle demo lint advisories generate
 
 # Suites that need no cluster.
-UNIT := --lib --bins --test definitions --test layers --test replay --test mover --test upgrade --test vault --test damage
+UNIT := --lib --bins --test definitions --test layers --test replay --test mover --test upgrade --test vault
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
-	@sed -n '1,12s/^# //p' Makefile
+	@sed -n '1,13s/^# //p' Makefile
 
 setup:
 	@scripts/setup
 
-test: unit model admission large testbed e2e
+test: unit model damage admission large testbed e2e
 
 unit: setup
 	@scripts/step "the verdict of the failover suite finds planted violations" python3 -B -m unittest discover -q -s tests/failover-suite -p 'test_*.py'
@@ -37,6 +38,10 @@ model: setup
 # What takes too long for every run: more orders, more writes, three sites to the end, mutants that survive.
 model-deep: setup
 	@scripts/step "model of the failover protocol, larger worlds" cargo test --locked --test failover_model -- --ignored --nocapture
+
+# Every file of a vault, harmed in every way: found, named, and never restored wrong.
+damage: setup
+	@scripts/step "damage to a vault" cargo test --locked --test damage
 
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup

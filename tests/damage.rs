@@ -57,6 +57,11 @@ const EVERY_REGION: [Harm; 12] = [
 ];
 
 impl Harm {
+    /// Whether restores are tried as well: of each sort of harm one, since every restore waits for the disk.
+    const fn is_restored(self) -> bool {
+        matches!(self, Self::Flip(500) | Self::FlipBeforeEnd(4) | Self::Cut(500) | Self::Remove | Self::Replace)
+    }
+
     fn do_to(self, path: &Path, other: Option<&Path>) {
         let mut content = fs::read(path).unwrap();
         let length = content.len();
@@ -87,7 +92,9 @@ fn harmed(archive: &Archive, path: &Path, harm: Harm, other: Option<&Path>) -> C
     let kept = fs::read(path).unwrap();
     harm.do_to(path, other);
     let checked = archive.verify(Depth::Quick);
-    archive.assert_restores_are_exact_or_fail(&checked, &format!("{harm:?} {}", path.display()));
+    if harm.is_restored() {
+        archive.assert_restores_are_exact_or_fail(&checked, &format!("{harm:?} {}", path.display()));
+    }
     fs::write(path, kept).unwrap();
     checked
 }

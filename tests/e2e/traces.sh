@@ -7,7 +7,7 @@ keep_traces() {
   mkdir -p "$folder"
   while sleep 1; do
     for site in "$@"; do
-      for log in "$(dirname "$("$TESTBED" kubeconfig "$site")")/podlogs/${OPERATOR}_data-embassy-controller-"*/controller/*.log; do
+      for log in "$(dirname "$("$TESTBED" kubeconfig "$site" 2>/dev/null)")/podlogs/${OPERATOR}_data-embassy-controller-"*/controller/*.log; do
         file=$folder/$site.$(stat -c %i "$log" 2>/dev/null) || continue
         [ -e "$file" ] || ln "$log" "$file" 2>/dev/null
       done

@@ -3,6 +3,7 @@
 SUITE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$SUITE/../e2e/lib.sh"
 . "$HERE/checks.sh"
+. "$HERE/traces.sh"
 # Outside of both sites; the writers note there what they have on disk.
 WITNESSES=$(mktemp -d /var/tmp/data-embassy-witness.XXXX)
 chmod 755 "$WITNESSES"
@@ -26,6 +27,7 @@ build_ground() {
 }
 
 finish_ground() {
+  [ -z "${KEEPER:-}" ] || kill "$KEEPER" 2>/dev/null
   end_loops
   end_observer
   [ "${KEEP:-}" = 1 ] || "$TESTBED" down >/dev/null 2>&1

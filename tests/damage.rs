@@ -59,7 +59,10 @@ const EVERY_REGION: [Harm; 12] = [
 impl Harm {
     /// Whether restores are tried as well: of each sort of harm one, since every restore waits for the disk.
     const fn is_restored(self) -> bool {
-        matches!(self, Self::Flip(500) | Self::FlipBeforeEnd(4) | Self::Cut(500) | Self::Remove | Self::Replace)
+        matches!(
+            self,
+            Self::Flip(500) | Self::FlipBeforeEnd(4) | Self::Cut(500) | Self::Remove | Self::Replace
+        )
     }
 
     fn do_to(self, path: &Path, other: Option<&Path>) {

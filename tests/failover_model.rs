@@ -92,6 +92,28 @@ fn partial_power_loss_and_half_restores() {
     holds("partial power loss, half restores, 2 numbers", world, Bound::None, &expected);
 }
 
+const TAKEN_BACK: World = World { taken_back: true, numbers: 2, writes: 1, ..POWER };
+const RECORDS: Bound = Bound::States(400_000);
+const LOSSES: World = World { losses: true, numbers: 2, writes: 1, ..FENCES };
+
+/// etcd is restored from a backup; the mail knows better.
+#[test]
+fn records_taken_back() {
+    holds("records taken back, power loss, 1 write", TAKEN_BACK, RECORDS, &["an embassy is active"]);
+}
+
+/// Records and whole namespaces are deleted.
+#[test]
+fn records_lost() {
+    holds("records lost, human fences, 1 write", LOSSES, RECORDS, &["an embassy is active"]);
+}
+
+#[test]
+fn taken_back_and_lost_records_lead_back() {
+    leads_back("records taken back, 5 events", World { writes: 0, ..TAKEN_BACK }, 5);
+    leads_back("records lost, 4 events", World { writes: 0, ..LOSSES }, 4);
+}
+
 #[test]
 fn power_loss_leads_back() {
     leads_back("power loss, 2 numbers", World { numbers: 2, ..POWER }, ALL);
@@ -135,6 +157,15 @@ mod deep {
     fn late_mail_with_writes() {
         let world = World { numbers: 2, writes: 1, prompt_mail: false, crash: true, lies: true, ..POWER };
         holds("late mail, crashes, false attestations, 1 write", world, Bound::States(100_000_000), &[]);
+    }
+
+    #[test]
+    #[ignore = "takes long"]
+    fn records_taken_back_and_lost() {
+        let bound = Bound::States(30_000_000);
+        holds("records taken back, power loss, 1 write", TAKEN_BACK, bound, &[]);
+        holds("records taken back, false attestations", World { lies: true, ..TAKEN_BACK }, bound, &[]);
+        holds("records lost, human fences, 1 write", LOSSES, bound, &[]);
     }
 
     #[test]

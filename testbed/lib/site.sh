@@ -95,11 +95,20 @@ clear_volatile() {
   done
 }
 
-site_kill() { site_number "$1" >/dev/null; end_processes "$1"; clear_volatile "$1"; say "$1 is dead; its disks are in $(site_folder "$1")"; }
+# Whether a process that makes up the site is left; who only visits its network does not count.
+site_runs() {
+  local file
+  for file in "$(site_folder "$1")"/*.pid; do
+    if [ -e "$file" ] && kill -0 "$(cat "$file")" 2>/dev/null; then return 0; fi
+  done
+  return 1
+}
+
+site_kill() { site_number "$1" >/dev/null; end_processes "$1"; rm -f "$(site_folder "$1")"/*.pid; clear_volatile "$1"; say "$1 is dead; its disks are in $(site_folder "$1")"; }
 
 site_start() {
   [ -e "$(site_folder "$1")/complete" ] || fail "$1 was never up: 'testbed up $1'"
-  [ -z "$(site_processes "$1")" ] || fail "$1 runs; 'testbed kill $1' first"
+  ! site_runs "$1" || fail "$1 runs; 'testbed kill $1' first"
   # The container runtime's network must be set up anew by the new agent.
   rm -f "$(site_folder "$1")/cni/05-cilium.conflist"
   start_processes "$1"

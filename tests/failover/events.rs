@@ -3,8 +3,8 @@
 use data_embassy::api::failover_record::{Role, VolumeCondition};
 
 use crate::world::{
-    Bytes, Command, Do, E, HOME, Letter, MOST, NO_POINT, Record, Setting, SmallView, Volume, decided, length,
-    letter, prefix,
+    Begun, Bytes, Command, Do, E, HOME, Letter, MOST, NO_POINT, Posted, Record, Setting, SmallView, Volume,
+    adopted, began, decided, length, letter, prefix,
 };
 
 /// Which events are in the world.
@@ -29,6 +29,11 @@ pub struct World {
     pub human_fence: bool,
     /// Restores stop half-way.
     pub halves: bool,
+    /// A site comes back with an older record, restored from a backup; two sites only. What it recorded last was posted: what was
+    /// never posted is gone with it.
+    pub taken_back: bool,
+    /// A record is deleted, alone or with its namespace; two sites only. What it recorded last was posted.
+    pub losses: bool,
     /// Mail flows at once where the link allows: a smaller graph for more numbers.
     pub prompt_mail: bool,
 }
@@ -46,6 +51,8 @@ pub const BASE: World = World {
     one_fault: false,
     human_fence: true,
     halves: false,
+    taken_back: false,
+    losses: false,
     prompt_mail: true,
 };
 
@@ -53,13 +60,35 @@ pub const BASE: World = World {
 pub const THREE: World =
     World { setting: Setting { sites: 3, ..BASE.setting }, numbers: 2, writes: 0, ..BASE };
 
+/// What is left of a site's record.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Memory {
+    /// It is there.
+    Whole,
+    /// It is there, and older than the site's mail.
+    Behind,
+    /// It is gone.
+    Gone,
+    /// It is gone, and the volumes with it.
+    Emptied,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Site {
     pub alive: bool,
     pub booted: bool,
     pub pods: bool,
     pub record: Record,
+    /// What is on the disks.
     pub volume: Volume,
+    /// What the record says of them, where that differs.
+    pub claim: Option<Volume>,
+    pub memory: Memory,
+    pub posted: Option<Posted>,
+    /// The backup of a record and its word on the volumes.
+    pub kept: Option<(Record, Volume)>,
+    /// Whether the record was, or the mail is, of a later revision than the backup.
+    pub revised: bool,
     /// The newest document of each other site.
     pub read: [Option<Letter>; MOST],
     /// The forced order that names the current ticket.
@@ -96,6 +125,14 @@ pub enum Event {
     /// Every Pod of the site is gone; some node keeps its boot id.
     NodesLost(usize),
     Crash(usize),
+    /// The record is backed up.
+    Keep(usize),
+    /// Power is back, and with it the record of the backup.
+    PowerOnOld(usize),
+    /// The record is deleted.
+    Lose(usize),
+    /// The namespace is deleted, or what is left of it.
+    Empty(usize),
     Write(usize),
     /// By a site into a vault.
     Backup(usize, usize),
@@ -123,6 +160,28 @@ fn towards(i: usize, other: usize) -> usize {
 /// A site's slot in a vault.
 fn slot(i: usize) -> usize {
     usize::from(i != HOME)
+}
+
+impl Site {
+    /// The volumes as the record has them.
+    fn recorded(&self) -> Volume {
+        self.claim.unwrap_or(self.volume)
+    }
+
+    /// The record says this of the volumes from now on. Of live volumes it says nothing more.
+    fn claims(&mut self, claim: Volume) {
+        if claim.condition == VolumeCondition::Live {
+            self.volume.condition = VolumeCondition::Live;
+        }
+        self.claim = (claim.condition != VolumeCondition::Live && claim != self.volume).then_some(claim);
+    }
+
+    /// What its document says now that only the site itself asks.
+    fn to_post(self) -> Posted {
+        let volume = self.recorded();
+        let at = (volume.condition == VolumeCondition::Clean).then_some(volume.copy);
+        Posted { role: self.record.role, diverged: self.record.diverged, at }
+    }
 }
 
 impl State {
@@ -158,7 +217,7 @@ impl State {
             record: site.record,
             booted: site.booted,
             pods: site.pods,
-            volume: site.volume,
+            volume: site.recorded(),
             letters: site.read,
             drained: bits(&|other| !unread(other)),
             reach: bits(&|other| self.reach(i, towards(i, other))),
@@ -184,7 +243,7 @@ impl State {
     /// What a site would say now, with the echoes that another one waits for.
     fn letter(&self, setting: Setting, i: usize) -> Letter {
         let site = &self.sites[i];
-        let mut says = letter(setting, i, &site.record, site.volume, site.pods);
+        let mut says = letter(setting, i, &site.record, site.recorded(), site.pods);
         for other in setting.others(i) {
             if site.read[other].is_some_and(|letter| letter.current && letter.asks) {
                 says.echo |= 1 << other;
@@ -212,7 +271,18 @@ impl State {
                 letter.echo &= !(1 << i);
             }
         }
-        self.sites[i].fresh = 0;
+        let site = &mut self.sites[i];
+        site.fresh = 0;
+        site.revised |= site.kept.is_some();
+    }
+
+    /// Whether all that a site recorded is in its vault. Two sites: there is one.
+    fn is_posted(&self, i: usize) -> bool {
+        let site = &self.sites[i];
+        let letter = self.vaults[1].letters[slot(i)];
+        site.memory == Memory::Whole
+            && letter.is_some_and(|letter| letter.current)
+            && site.posted == Some(site.to_post())
     }
 
     /// The process at `i` is gone, and all that it had read.
@@ -249,6 +319,11 @@ impl World {
                 copy,
                 condition: if pods { VolumeCondition::Live } else { VolumeCondition::Clean },
             },
+            claim: None,
+            memory: Memory::Whole,
+            posted: None,
+            kept: None,
+            revised: false,
             read: [None; MOST],
             fresh: 0,
         };
@@ -286,9 +361,10 @@ impl World {
 
     fn post(&self, state: &mut State, i: usize, vault: usize) -> bool {
         let site = &state.sites[i];
-        if !site.alive || site.booted || !state.reach(i, vault) {
+        if !site.alive || site.booted || site.memory != Memory::Whole || !state.reach(i, vault) {
             return false;
         }
+        let posted = (self.taken_back || self.losses).then(|| site.to_post());
         let mut letter = state.letter(self.setting, i);
         let mut enclosed = [None; MOST];
         if i == HOME {
@@ -299,9 +375,11 @@ impl World {
         }
         let mail = &mut state.vaults[vault];
         let news = enclosed.iter().zip(&mail.enclosed).any(|(next, last)| next.is_some() && next != last);
-        if mail.letters[slot(i)] == Some(letter) && !news {
+        let same = mail.letters[slot(i)] == Some(letter) && site.posted == posted;
+        if same && !news {
             return false;
         }
+        state.sites[i].posted = posted;
         mail.letters[slot(i)] = Some(letter);
         if i == HOME {
             mail.enclosed = enclosed;
@@ -348,6 +426,25 @@ impl World {
                 (state.sites[i].alive, state.sites[i].booted) = (true, true);
                 !before.sites[i].alive
             }
+            Event::Keep(i) => {
+                let site = &mut state.sites[i];
+                (site.kept, site.revised) = (Some((site.record, site.recorded())), false);
+                site.alive
+                    && !site.booted
+                    && site.kept != before.sites[i].kept
+                    && before.sites[i].kept.is_none()
+            }
+            Event::PowerOnOld(i) => Self::power_on_old(&mut state, i),
+            Event::Lose(i) => {
+                state.sites[i].memory = Memory::Gone;
+                before.sites[i].alive && before.is_posted(i)
+            }
+            Event::Empty(i) => {
+                let site = &mut state.sites[i];
+                (site.memory, site.pods, site.claim) = (Memory::Emptied, false, None);
+                site.volume = Volume { copy: NO_POINT, condition: VolumeCondition::Empty };
+                before.sites[i].alive && (before.sites[i].memory == Memory::Gone || before.is_posted(i))
+            }
             Event::NodesLost(i) => {
                 state.sites[i].pods = false;
                 state.forget(self.setting, i);
@@ -382,6 +479,51 @@ impl World {
             | Event::Forced(i, _) => self.decide(before, &mut state, i, event),
         };
         (happens && state != *before).then_some(state)
+    }
+
+    /// A site comes back with the record of its backup, on the disks as they are.
+    fn power_on_old(state: &mut State, i: usize) -> bool {
+        let Some((record, claim)) = state.sites[i].kept else { return false };
+        if state.sites[i].alive || !state.is_posted(i) {
+            return false;
+        }
+        let later = state.sites[i].revised;
+        state.new_revision(i);
+        let site = &mut state.sites[i];
+        (site.alive, site.booted, site.record) = (true, true, record);
+        site.claims(claim);
+        site.memory = Memory::Behind;
+        (site.kept, site.revised) = (None, later);
+        true
+    }
+
+    /// A site without a record begins, and one with an old record takes its mail's word, once it can read that.
+    fn begin(&self, before: &State, state: &mut State, i: usize) -> bool {
+        let site = &before.sites[i];
+        let letter = before.vaults[1].letters[slot(i)].filter(|_| before.reach(i, 1));
+        let own = letter.as_ref().zip(site.posted);
+        let begun = match site.memory {
+            Memory::Behind => own.map_or(Begun::Waits, |own| {
+                adopted(self.setting, i, &site.record, site.recorded(), own, site.revised)
+            }),
+            Memory::Gone => began(self.setting, i, Some(site.volume), own, &site.read),
+            _ => began(self.setting, i, None, own, &site.read),
+        };
+        let Begun::With(record, claim) = begun else {
+            if site.memory == Memory::Behind {
+                (state.sites[i].memory, state.sites[i].revised) = (Memory::Whole, false);
+            }
+            return site.memory == Memory::Behind;
+        };
+        state.new_revision(i);
+        let site = &mut state.sites[i];
+        (site.record, site.booted, site.memory, site.revised) = (record, false, Memory::Whole, false);
+        site.claims(claim);
+        let known = letter.map_or(0, |letter| letter.epoch);
+        if record.epoch < known && record.role != Role::Fenced {
+            state.broken = Some("I3 epochs rise");
+        }
+        true
     }
 
     /// One event, and all mail after it where mail is prompt.
@@ -425,6 +567,15 @@ impl World {
         if !site.alive {
             return false;
         }
+        let waits = match site.memory {
+            Memory::Whole => false,
+            // Without its vault a site cannot know that its record is old.
+            Memory::Behind => before.reach(i, 1),
+            Memory::Gone | Memory::Emptied => true,
+        };
+        if waits {
+            return matches!(event, Event::Step(_)) && self.begin(before, state, i);
+        }
         let plain = before.view(self.setting, i);
         let mut view = plain;
         match event {
@@ -462,6 +613,17 @@ impl World {
             }
             Do::Live => {
                 let whole = matches!(site.volume.condition, VolumeCondition::Clean | VolumeCondition::Live);
+                let claim = site.claim.take().filter(|claim| claim.condition == VolumeCondition::Clean);
+                let own_writes = |from: usize| {
+                    site.volume.copy.data[from..].iter().all(|epoch| [0, record.epoch].contains(epoch))
+                };
+                let continues = |claim: Volume| {
+                    prefix(claim.copy.data, site.volume.copy.data) && own_writes(length(claim.copy.data))
+                };
+                if claim.is_some_and(|claim| !continues(claim)) {
+                    state.broken = Some("I8: a reign begins on other bytes than its record says");
+                    return;
+                }
                 site.volume.condition = VolumeCondition::Live;
                 site.volume.copy.epoch = record.epoch;
                 if !whole {
@@ -480,7 +642,7 @@ impl World {
                     state.broken = Some("I7: a final point of volumes in use");
                 }
                 let copy = Bytes { data: site.volume.copy.data, epoch: record.epoch };
-                site.volume = Volume { copy, condition: VolumeCondition::Clean };
+                (site.volume, site.claim) = (Volume { copy, condition: VolumeCondition::Clean }, None);
                 state.vaults[towards(i, other)].points[slot(i)] = copy;
             }
             Do::Restore(point, reclone) => self.restore(before, state, i, point, reclone),
@@ -517,6 +679,7 @@ impl World {
         let left_behind = self.setting.others(i).any(|other| {
             let giver = &before.sites[other];
             giver.record.role == Role::Demoted
+                && giver.memory == Memory::Whole
                 && giver.record.intent == written.epoch
                 && giver.volume.copy.data != bytes
         });
@@ -541,6 +704,11 @@ impl World {
         let Volume { copy: old, condition } = before.sites[i].volume;
         // Of volumes that a restore had begun to overwrite, what was given up was judged then.
         let whole = condition != VolumeCondition::Restoring;
+        let claim = state.sites[i].claim.take().filter(|claim| claim.condition == VolumeCondition::Clean);
+        if claim.is_some_and(|claim| claim.copy.data != old.data) {
+            state.broken = Some("I8: a restore compares with other bytes than are there");
+            return;
+        }
         let half = self.halves && (condition, old) != (VolumeCondition::Restoring, new);
         let condition = if half { VolumeCondition::Restoring } else { VolumeCondition::Clean };
         state.sites[i].volume = Volume { copy: new, condition };
@@ -551,7 +719,9 @@ impl World {
             let lost = old.data.iter().zip(new.data).skip_while(|(a, b)| **a == *b).map(|(a, _)| *a).max();
             let lost = lost.unwrap_or(0);
             let approved = (lost..64).any(|epoch| before.approved & (1 << epoch) != 0);
-            if lost != 0 && !approved {
+            // A standby that forgot what its volumes hold may have restored its own last point, which stays in the vault.
+            let is_kept = self.losses && before.vaults[1].points.iter().any(|point| point.data == old.data);
+            if lost != 0 && !approved && !is_kept {
                 state.broken = Some("I8 bytes are given up by approval only");
             }
         }
@@ -577,6 +747,12 @@ impl World {
             let may_lose = self.power & (1 << i) != 0;
             if may_lose && (!self.one_fault || i != HOME && (cut + off == 0 || !alive)) {
                 events.push(if alive { Event::PowerOff(i) } else { Event::PowerOn(i) });
+            }
+            if self.taken_back {
+                events.extend([Event::Keep(i), Event::PowerOnOld(i)]);
+            }
+            if self.losses {
+                events.extend([Event::Lose(i), Event::Empty(i)]);
             }
             if self.partial_power {
                 events.push(Event::NodesLost(i));

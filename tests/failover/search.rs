@@ -10,7 +10,7 @@ use rustc_hash::FxHashMap;
 use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
 use crate::{
-    events::{Event, Site, State, World},
+    events::{Event, Memory, Site, State, World},
     world::{HOME, Setting},
 };
 
@@ -63,7 +63,9 @@ pub fn unsound(world: &World, state: &State) -> Option<&'static str> {
     }
     for i in sites {
         let record = &state.sites[i].record;
-        if !state.writable(i) {
+        // A record that was lost or taken back is held while what it had started is being stopped: there every start and every
+        // write is judged instead.
+        if !state.writable(i) || world.losses || world.taken_back {
             continue;
         }
         if world.setting.site(record.epoch) != i
@@ -271,8 +273,26 @@ pub fn healing_events(world: &World, state: &State, events: &mut Vec<Event>) {
                 events.extend([Event::Read(i, vault), Event::Post(i, vault)]);
             }
         }
+        if world.taken_back || world.losses {
+            events.extend(heals_after_loss(world, state, i));
+        }
         events.extend(heals_by_order(world.setting, state, i, [world.numbers + 1, world.numbers + 2]));
     }
+}
+
+/// What the runbooks of lost records and namespaces say: a site whose bytes nobody can name gives them up, and where nobody
+/// rules people fence one site, force the role to the other, and lift.
+fn heals_after_loss(world: &World, state: &State, i: usize) -> Vec<Event> {
+    let epoch = world.setting.epoch(world.numbers + 2, i);
+    let nobody_rules = !state.sites.iter().take(world.setting.sites).any(|site| site.record.role.owns());
+    let mut events = vec![];
+    if state.sites[i].memory == Memory::Gone {
+        events.push(Event::Empty(i));
+    }
+    if nobody_rules {
+        events.extend([Event::HumanFence(i), Event::Attest(i, epoch), Event::Forced(i, epoch)]);
+    }
+    events
 }
 
 /// With three sites people order, too: two embassies share no vault, and only by way of home do all follow again; and a switch
@@ -288,7 +308,9 @@ pub fn heals_by_order(setting: Setting, state: &State, i: usize, [back, home]: [
 
 /// One site is active and every other one a free standby with its bytes, in its epoch.
 pub fn in_step(sites: usize, state: &State) -> bool {
-    let free = |site: &Site| site.alive && !site.booted && !site.record.cold && !site.record.human;
+    let free = |site: &Site| {
+        site.alive && !site.booted && site.memory == Memory::Whole && !site.record.cold && !site.record.human
+    };
     state.links.iter().all(|link| *link)
         && (0..sites).any(|active| {
             let ruler = &state.sites[active];

@@ -20,6 +20,7 @@ use data_embassy::{
     plan::failover::{
         Action, Document, Order, Peer, Point, View, decide,
         document::{DOCUMENT_VERSION, document as document_of},
+        first_record::{Before, Beginning, adopt, begin},
         invariants,
         rules::{Rule, without},
         volumes::restored,
@@ -166,6 +167,25 @@ pub struct Command {
     pub fresh: bool,
 }
 
+/// What a site's newest own document says that readers of it need not know; only worlds that lose records look at it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Posted {
+    pub role: Role,
+    pub diverged: E,
+    pub at: Option<Bytes>,
+}
+
+/// How a site begins or goes on after its record was lost or taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Begun {
+    /// Not before something is there.
+    Waits,
+    /// A person must say what the volumes are.
+    Asks,
+    /// With this record, and what it says of the volumes.
+    With(Record, Volume),
+}
+
 /// A view in small numbers.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct SmallView {
@@ -300,6 +320,7 @@ fn document(setting: Setting, me: usize, letter: &Letter) -> Document {
         intent: setting.optional(letter.intent),
         abort: setting.optional(letter.abort),
         handover: letter.handover.map(|copy| data_point(setting, copy)),
+        diverged: None,
         held: letter.held,
         human_fence: false,
         asks: letter.asks,
@@ -307,6 +328,72 @@ fn document(setting: Setting, me: usize, letter: &Letter) -> Document {
         sequence: 0,
         at: None,
     }
+}
+
+/// The site's own newest document, as it is read back; whether it is of a later revision than the record.
+fn own_document(setting: Setting, me: usize, letter: &Letter, posted: Posted, later: bool) -> Document {
+    Document {
+        revision: REVISION + i64::from(later),
+        echoes: setting.others(me).map(|site| (setting.name(site).to_owned(), PEER_REVISION)).collect(),
+        role: posted.role,
+        diverged: setting.optional(posted.diverged),
+        at: posted.at.map(|at| data_point(setting, at)),
+        ..document(setting, me, letter)
+    }
+}
+
+/// What the production function makes of a record that is behind its own mail.
+pub fn adopted(
+    setting: Setting,
+    me: usize,
+    r: &Record,
+    volume: Volume,
+    own: (&Letter, Posted),
+    later: bool,
+) -> Begun {
+    let record = real_record(setting, me, r, volume);
+    let own = own_document(setting, me, own.0, own.1, later);
+    let adopted = without(setting.without, || adopt(&record, &own));
+    adopted.map_or(Begun::Waits, |adopted| begun(setting, &adopted, volume))
+}
+
+/// How the production function begins without a record.
+pub fn began(
+    setting: Setting,
+    me: usize,
+    volume: Option<Volume>,
+    own: Option<(&Letter, Posted)>,
+    read: &[Option<Letter>; MOST],
+) -> Begun {
+    let own = own.map(|(letter, posted)| own_document(setting, me, letter, posted, true));
+    let peers: BTreeMap<&str, Option<Document>> = setting
+        .others(me)
+        .map(|site| (setting.name(site), read[site].as_ref().map(|letter| document(setting, me, letter))))
+        .collect();
+    let beginning = without(setting.without, || {
+        begin(&Before {
+            site: setting.name(me),
+            peers: peers.iter().map(|(site, document)| (*site, document.as_ref())).collect(),
+            home: setting.name(HOME),
+            boot_ids: &BTreeSet::new(),
+            own_document: own.as_ref().map(Some),
+            volumes_exist: volume.is_some(),
+        })
+    });
+    match beginning {
+        Beginning::Join(_) => Begun::Waits,
+        Beginning::AskPerson(_) => Begun::Asks,
+        Beginning::Record(record, _) => {
+            let none = Volume { copy: NO_POINT, condition: VolumeCondition::Empty };
+            begun(setting, &record, volume.unwrap_or(none))
+        }
+    }
+}
+
+fn begun(setting: Setting, record: &FailoverRecordSpec, volume: Volume) -> Begun {
+    let at = record.volumes.at.as_ref().map(|at| bytes(setting, at));
+    let volume = Volume { copy: at.unwrap_or(volume.copy), condition: record.volumes.condition };
+    Begun::With(small_record(setting, record), volume)
 }
 
 /// The view that the production function gets.

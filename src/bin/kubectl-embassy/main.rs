@@ -64,7 +64,7 @@ async fn main() -> ExitCode {
         Err(error) => {
             // What was printed before must stand before the error.
             let _ = std::io::stdout().flush();
-            eprintln!("error: {error}");
+            eprintln!("error: {}", in_words(error.as_ref()));
             ExitCode::FAILURE
         }
     }
@@ -80,6 +80,14 @@ async fn perform(client: &Client, command: &Command) -> Result<ExitCode, Failure
         Command::Lift(arguments) => lift::run(client, arguments).await,
         Command::Resume(arguments) => resume::run(client, arguments).await,
         Command::Discard(arguments) => discard::run(client, arguments).await,
+    }
+}
+
+/// Of an API server's refusal only its sentence: the rest is for programs.
+fn in_words(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<kube::Error>() {
+        Some(kube::Error::Api(status)) => format!("the API server refused: {}", status.message),
+        _ => error.to_string(),
     }
 }
 

@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt, api::PostParams};
 use super::{
     Failure,
     follow::{Step, follow},
-    register::Register,
+    register::{Register, patiently},
     verdict,
 };
 
@@ -98,7 +98,7 @@ pub fn check(register: &Register, order: &Failover) -> Result<(), Failure> {
 pub async fn give(register: &Register, order: &Failover) -> Result<ExitCode, Failure> {
     let orders: Api<Failover> = register.api();
     let name = order.name_any();
-    match orders.create(&PostParams::default(), order).await {
+    match patiently(async || orders.create(&PostParams::default(), order).await).await {
         Ok(_) => {}
         Err(kube::Error::Api(status)) if status.is_already_exists() => {
             return Err(format!(

@@ -1,6 +1,6 @@
 //! The register that a verb is about, as this cluster knows it.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, time::Duration};
 
 use clap::Args;
 use data_embassy::api::{
@@ -119,7 +119,8 @@ impl Register {
     /// Merges a patch into the `DataEmbassy`.
     pub async fn patch(&self, patch: &serde_json::Value) -> Result<(), Failure> {
         let api: Api<DataEmbassy> = self.api();
-        api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        patiently(async || api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await)
+            .await?;
         Ok(())
     }
 
@@ -136,4 +137,24 @@ impl Register {
             record.epoch
         );
     }
+}
+
+/// Tries again while an API server that has just started does not know its own admission policies yet.
+pub async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, kube::Error>) -> Result<T, kube::Error> {
+    let mut said = false;
+    for _ in 0..60 {
+        match attempt().await {
+            Err(kube::Error::Api(status)) if status.message.contains("failed to configure policy") => {
+                if !said {
+                    println!(
+                        "the API server has just started and does not know its policies yet; trying again"
+                    );
+                }
+                said = true;
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            result => return result,
+        }
+    }
+    attempt().await
 }

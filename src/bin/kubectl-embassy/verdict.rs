@@ -99,6 +99,7 @@ fn document(site: &SiteReport) -> Option<Document> {
         intent: None,
         abort: None,
         handover: None,
+        diverged: None,
         held,
         human_fence: held,
         asks: false,

@@ -36,6 +36,9 @@ pub struct Document {
     /// Demoted: the data point that it hands over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub handover: Option<DataPoint>,
+    /// Diverged: the epoch whose bytes only the author has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub diverged: Option<Epoch>,
     /// Whether the author starts and promotes nothing.
     pub held: bool,
     /// Whether a person fenced the author and has not asked to lift that.
@@ -79,6 +82,7 @@ pub fn document(record: &FailoverRecordSpec, writable_pods: bool) -> Document {
         intent: only_demoted(&record.intent),
         abort: only_demoted(&record.abort),
         handover: record.handover.clone().filter(|_| demoted),
+        diverged: record.diverged.clone(),
         held: record.held(),
         human_fence: record.human_fence && !record.lifting,
         asks: record.cold_fence || record.lifting,

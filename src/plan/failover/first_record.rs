@@ -8,7 +8,7 @@ use super::{
 };
 use crate::api::{
     epoch::Epoch,
-    failover_record::{FailoverRecordSpec, Role, VolumeCondition, Volumes},
+    failover_record::{DataPoint, FailoverRecordSpec, Role, VolumeCondition, Volumes},
 };
 
 /// What is known before there is a record.
@@ -111,36 +111,69 @@ fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> Failov
     }
 }
 
-/// The record to write if the site's own mail is ahead of its record, as after a restore of etcd; it is held.
+/// The record to write if the site's own mail is ahead of its record, as after a restore of etcd; it is held. What the old
+/// record says of the volumes is not believed: they went on with the mail.
 #[must_use]
 pub fn adopt(record: &FailoverRecordSpec, own: &Document) -> Option<FailoverRecordSpec> {
-    if !applies(Rule::MailAheadIsAdopted, own.revision > record.revision) {
+    let ahead = own.revision > record.revision || contradicts(record, own) || went_on(record, own);
+    if !applies(Rule::MailAheadIsAdopted, ahead) {
         return None;
     }
     let mut adopted = record.clone();
-    adopted.revision = own.revision.saturating_add(1);
+    adopted.revision = own.revision.max(record.revision).saturating_add(1);
     adopted.epoch = Ord::max(&own.epoch, &record.epoch).clone();
     adopted.cold_fence = applies(Rule::AdoptedIsHeld, true);
     for (site, read) in &mut adopted.peers {
         *read = own.echo(site).max(*read);
     }
     adopted.sequence = own.sequence.max(record.sequence);
+    let mine = own.epoch.site == record.site;
     let live = Volumes { condition: VolumeCondition::Live, at: record.volumes.at.clone() };
-    if own.role.owns() && own.epoch.site == record.site {
-        adopted.role = if own.role == Role::Demoted { Role::Demoted } else { Role::Active };
-        adopted.intent.clone_from(&own.intent);
-        adopted.abort.clone_from(&own.abort);
-        adopted.handover.clone_from(&own.handover);
-        adopted.volumes = live;
-    } else if record.role.owns() {
-        adopted.role = Role::Fenced;
-        adopted.epoch.clone_from(&record.epoch);
-        adopted.intent = Some(own.epoch.clone());
-        adopted.abort = None;
-        adopted.handover = None;
-        adopted.volumes = live;
+    match own.role {
+        role if role.owns() && mine => {
+            adopted.role = if role == Role::Demoted { Role::Demoted } else { Role::Active };
+            adopted.intent.clone_from(&own.intent);
+            adopted.abort.clone_from(&own.abort);
+            adopted.handover.clone_from(&own.handover);
+            adopted.volumes = live;
+        }
+        Role::Fenced | Role::Diverged => {
+            adopted.role = own.role;
+            adopted.epoch.clone_from(&own.epoch);
+            adopted.intent = None;
+            adopted.abort = None;
+            adopted.handover = None;
+            adopted.diverged.clone_from(&own.diverged);
+            adopted.reclone = false;
+            adopted.volumes = live;
+        }
+        _ if record.role.owns() => {
+            adopted.role = Role::Fenced;
+            adopted.epoch.clone_from(&record.epoch);
+            adopted.intent = Some(own.epoch.clone());
+            adopted.abort = None;
+            adopted.handover = None;
+            adopted.volumes = live;
+        }
+        _ if record.role == Role::Standby && record.volumes.condition != VolumeCondition::Empty => {
+            let at = own.at.clone().or_else(|| record.volumes.at.clone());
+            adopted.volumes = Volumes { condition: VolumeCondition::Restoring, at };
+        }
+        _ => {}
     }
     Some(adopted)
+}
+
+/// Whether this record never was what the mail says of that revision: an old one that went on before it could read its mail.
+fn contradicts(record: &FailoverRecordSpec, own: &Document) -> bool {
+    let same = record.history.iter().find(|transition| transition.revision == own.revision);
+    same.is_some_and(|transition| transition.role != own.role || transition.epoch != own.epoch)
+}
+
+/// Whether the mail of this very revision tells of a restore that the record does not know: no restore makes a revision.
+fn went_on(record: &FailoverRecordSpec, own: &Document) -> bool {
+    let point = |at: &Option<DataPoint>| at.as_ref().map(|at| at.point.clone());
+    own.revision == record.revision && point(&own.at) > point(&record.volumes.at)
 }
 
 /// The record of a home on its first day, for tests.
@@ -163,8 +196,10 @@ pub(crate) fn first_day(home: &str, embassy: &str) -> FailoverRecordSpec {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
     use super::*;
-    use crate::plan::failover::document::document;
+    use crate::{api::failover_record::Transition, plan::failover::document::document};
 
     fn before<'a>(site: &'a str, peer: &'a str, boots: &'a BTreeSet<String>) -> Before<'a> {
         Before {
@@ -239,5 +274,83 @@ mod tests {
         assert_eq!((adopted.role, adopted.held()), (Role::Fenced, true));
         assert_eq!(adopted.intent, Some(Epoch::new(2, "luxembourg")));
         assert!(adopted.revision > 9);
+    }
+
+    /// A standby whose record was restored from a backup, and what it said in the mail since.
+    fn restored_standby(own: impl FnOnce(&mut FailoverRecordSpec)) -> FailoverRecordSpec {
+        let boots = BTreeSet::new();
+        let mut record = made(begin(&before("tallinn", "luxembourg", &boots)));
+        record.role = Role::Standby;
+        record.epoch = Epoch::new(2, "luxembourg");
+        record.volumes = Volumes { condition: VolumeCondition::Clean, at: Some(data("2/luxembourg/3")) };
+        let mut later = FailoverRecordSpec { revision: 9, ..record.clone() };
+        own(&mut later);
+        adopt(&record, &document(&later, false)).unwrap()
+    }
+
+    #[test]
+    fn a_restore_that_only_the_mail_knows_makes_no_revision_and_is_noticed() {
+        let adopted = restored_standby(|own| {
+            own.revision = 1;
+            own.volumes.at = Some(data("2/luxembourg/4"));
+        });
+        let expected = Volumes { condition: VolumeCondition::Restoring, at: Some(data("2/luxembourg/4")) };
+        assert_eq!((adopted.volumes, adopted.revision), (expected, 2));
+    }
+
+    fn data(point: &str) -> DataPoint {
+        DataPoint { point: point.parse().unwrap(), digest: point.to_owned() }
+    }
+
+    #[test]
+    fn bytes_of_a_diverged_site_are_kept_although_its_record_was_restored() {
+        let adopted = restored_standby(|own| {
+            own.role = Role::Diverged;
+            own.epoch = Epoch::new(4, "luxembourg");
+            own.diverged = Some(Epoch::new(3, "tallinn"));
+        });
+        assert_eq!((adopted.role, adopted.held()), (Role::Diverged, true));
+        assert_eq!(adopted.diverged, Some(Epoch::new(3, "tallinn")), "a person can name what to give up");
+        assert_eq!(adopted.volumes.condition, VolumeCondition::Live);
+    }
+
+    #[test]
+    fn bytes_of_a_fenced_site_are_kept_although_its_record_was_restored() {
+        let adopted = restored_standby(|own| {
+            own.role = Role::Fenced;
+            own.epoch = Epoch::new(3, "tallinn");
+            own.intent = Some(Epoch::new(4, "luxembourg"));
+        });
+        assert_eq!((adopted.role, adopted.epoch.to_string().as_str()), (Role::Fenced, "3/tallinn"));
+        assert_eq!(adopted.volumes.condition, VolumeCondition::Live, "they become a point of their own");
+    }
+
+    #[test]
+    fn a_restored_record_of_a_standby_does_not_vouch_for_the_volumes() {
+        let adopted = restored_standby(|own| own.volumes.at = Some(data("2/luxembourg/7")));
+        let expected = Volumes { condition: VolumeCondition::Restoring, at: Some(data("2/luxembourg/7")) };
+        assert_eq!((adopted.role, adopted.volumes), (Role::Standby, expected));
+    }
+
+    #[test]
+    fn an_old_record_that_went_on_unseen_still_takes_the_mails_word() {
+        let boots = BTreeSet::new();
+        let mut record = made(begin(&before("tallinn", "luxembourg", &boots)));
+        let transition = |revision, role, epoch| Transition {
+            time: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+            revision,
+            role,
+            epoch,
+            why: String::new(),
+        };
+        record.revision = 7;
+        record.history =
+            (5..=7).map(|revision| transition(revision, Role::Active, record.epoch.clone())).collect();
+        let mut later = FailoverRecordSpec { revision: 6, ..record.clone() };
+        assert_eq!(adopt(&record, &document(&later, true)), None, "its own mail of an earlier revision");
+        later.role = Role::Standby;
+        later.epoch = Epoch::new(2, "luxembourg");
+        let adopted = adopt(&record, &document(&later, false)).unwrap();
+        assert_eq!((adopted.role, adopted.revision), (Role::Fenced, 8));
     }
 }

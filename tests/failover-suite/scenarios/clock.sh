@@ -9,7 +9,7 @@ clock_image() {
   command -v faketime >/dev/null || DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends faketime >/dev/null || return 1
   faketime=$(dpkg -L libfaketime | grep 'libfaketime.so.1$')
   (cd "$REPOSITORY" && cargo build --quiet --locked --bin data-embassy) || return 1
-  binary=$REPOSITORY/target/debug/data-embassy
+  binary=$(cd "$REPOSITORY" && realpath "${CARGO_TARGET_DIR:-target}")/debug/data-embassy
   mkdir -p "$folder/root/lib64"
   strip -o "$folder/root/data-embassy" "$binary"
   cp -L "$faketime" "$folder/root/libfaketime.so.1"

@@ -1,5 +1,5 @@
 # make test  - every test, all set-up included
-# make unit  - the tests that need no cluster, but for the model
+# make unit  - the tests that need no cluster and take no two minutes
 # make model - the failover protocol in every order of events, and 100,000 random schedules
 # make model-deep - the failover protocol in larger worlds, which takes long
 # make damage - every file of a vault, harmed in every way

@@ -93,7 +93,7 @@ fn partial_power_loss_and_half_restores() {
 }
 
 const TAKEN_BACK: World = World { taken_back: true, numbers: 2, writes: 1, ..POWER };
-const RECORDS: Bound = Bound::States(400_000);
+const RECORDS: Bound = Bound::States(3_000_000);
 const LOSSES: World = World { losses: true, numbers: 2, writes: 1, ..FENCES };
 
 /// etcd is restored from a backup; the mail knows better.
@@ -110,8 +110,8 @@ fn records_lost() {
 
 #[test]
 fn taken_back_and_lost_records_lead_back() {
-    leads_back("records taken back, 5 events", World { writes: 0, ..TAKEN_BACK }, 5);
-    leads_back("records lost, 4 events", World { writes: 0, ..LOSSES }, 4);
+    leads_back("records taken back, 13 events", World { writes: 0, ..TAKEN_BACK }, 13);
+    leads_back("records lost, 11 events", World { writes: 0, ..LOSSES }, 11);
 }
 
 #[test]

@@ -32,11 +32,14 @@ const I5: &str = "I5 started cold, so fenced";
 const I7: &str = "I7 a planned switch loses nothing";
 const I8: &str = "I8 bytes are given up by approval only";
 const I10: &str = "I10 no old order changes who is active";
+const MISNAMED: &str = "I8: a restore compares with other bytes than are there";
 const OLDER: &str = "I8: an older line over a newer one";
 
 const FENCES: World = World { power: 0, writes: 0, ..BASE };
 const POWER: World = World { human_fence: false, writes: 0, ..BASE };
 const LIES: World = World { power: 0, human_fence: false, lies: true, ..BASE };
+const TAKEN_BACK: World = World { taken_back: true, numbers: 2, writes: 1, ..POWER };
+const LOSSES: World = World { losses: true, numbers: 2, writes: 1, ..FENCES };
 const THREE_LIES: World = World { power: 0, human_fence: false, lies: true, ..THREE };
 
 const TABLE: &[(Rule, Fate)] = &[
@@ -159,12 +162,9 @@ const TABLE: &[(Rule, Fate)] = &[
     (Rule::DiscardIsApproved, Breaks(LIES, I8)),
     (Rule::ApprovalNamesNumber, Ends(I8)),
     (Rule::DiscardHasAReplacement, Survives("row 7d waits for a point of the reign in force")),
-    (
-        Rule::MailAheadIsAdopted,
-        Survives("records that are lost or go back are not in the world: first_record's own tests"),
-    ),
-    (Rule::AdoptedIsHeld, Survives("as above: a_record_behind_its_own_mail_adopts_it_and_is_held")),
-    (Rule::LostIsHeld, Survives("as above: a_lost_record_over_living_volumes_is_held")),
+    (Rule::MailAheadIsAdopted, Breaks(TAKEN_BACK, MISNAMED)),
+    (Rule::AdoptedIsHeld, Breaks(TAKEN_BACK, I1)),
+    (Rule::LostIsHeld, Breaks(LOSSES, I1)),
 ];
 
 /// What was found, and whether it is what the table says.

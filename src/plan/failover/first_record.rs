@@ -199,7 +199,8 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::{api::failover_record::Transition, plan::failover::document::document};
+    use crate::api::failover_record::Transition;
+    use crate::plan::failover::document::document;
 
     fn before<'a>(site: &'a str, peer: &'a str, boots: &'a BTreeSet<String>) -> Before<'a> {
         Before {

@@ -106,6 +106,8 @@ fn records_taken_back() {
 #[test]
 fn records_lost() {
     holds("records lost, human fences, 1 write", LOSSES, RECORDS, &["an embassy is active"]);
+    let halves = World { halves: true, writes: 0, ..LOSSES };
+    holds("records lost, half restores", halves, RECORDS, &["an embassy is active"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use stateright::{Checker, Expectation, HasDiscoveries, Model, Property};
 
 use crate::{
     events::{Event, Memory, Site, State, World},
-    world::{HOME, Setting},
+    world::{Do, HOME, Setting, decided},
 };
 
 impl Model for World {
@@ -80,7 +80,29 @@ pub fn unsound(world: &World, state: &State) -> Option<&'static str> {
     if world.one_fault && !state.writable(HOME) {
         return Some("I6 home stays writable");
     }
+    if world.halves && (0..world.setting.sites).any(|i| rests_on_half(world, state, i)) {
+        return Some(RESTS);
+    }
     state.broken
+}
+
+const RESTS: &str = "a standby rests with half a copy, and its vault has whole ones";
+
+/// Whether a standby does nothing about volumes that are not whole, although a point could make them so.
+fn rests_on_half(world: &World, state: &State, i: usize) -> bool {
+    let site = &state.sites[i];
+    let view = state.view(world.setting, i);
+    let whole = matches!(view.volume.condition, VolumeCondition::Clean | VolumeCondition::Live);
+    let points = view.points.iter().chain([&view.own]).any(|point| point.epoch != 0);
+    site.alive
+        && !site.booted
+        && site.memory == Memory::Whole
+        && site.record.role == Role::Standby
+        && !site.record.reclone
+        && view.reach != 0
+        && !whole
+        && points
+        && decided(world.setting, &view) == Do::Nothing
 }
 
 /// What a search of the whole world found.

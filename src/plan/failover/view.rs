@@ -115,10 +115,17 @@ impl View {
     }
 
     /// The newest recovery point in reach that another site made, by (epoch, sequence). A site that holds nothing at all counts
-    /// its own as well.
+    /// its own as well, until its volumes are one of these.
     #[must_use]
     pub fn newest_point(&self) -> Option<&Point> {
-        let own = self.own_point.as_ref().filter(|_| self.record.volumes.condition == VolumeCondition::Empty);
+        let volumes = &self.record.volumes;
+        let own = self.own_point.as_ref().filter(|own| match volumes.condition {
+            VolumeCondition::Empty => true,
+            VolumeCondition::Restoring => {
+                volumes.at.as_ref().is_some_and(|at| at.point.epoch == own.data.point.epoch)
+            }
+            VolumeCondition::Clean | VolumeCondition::Live => false,
+        });
         let others = self.peers.values().filter(|peer| peer.reach).filter_map(|peer| peer.point.as_ref());
         others.chain(own).max_by(|one, other| one.data.point.cmp(&other.data.point))
     }

@@ -80,7 +80,9 @@ pub fn unsound(world: &World, state: &State) -> Option<&'static str> {
     if world.one_fault && !state.writable(HOME) {
         return Some("I6 home stays writable");
     }
-    if world.halves && (0..world.setting.sites).any(|i| rests_on_half(world, state, i)) {
+    // With more sites the points that are in reach may be older than the copy that was begun.
+    let one_vault = world.setting.sites == 2;
+    if world.halves && one_vault && (0..world.setting.sites).any(|i| rests_on_half(world, state, i)) {
         return Some(RESTS);
     }
     state.broken

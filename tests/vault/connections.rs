@@ -61,8 +61,11 @@ fn nobody_enters_without_a_certificate() {
         .with_root_certificates(roots(&vault))
         .with_no_client_auth();
     let answer = get(&mut connect(&vault, config), "/whoami");
-    assert!(answer.as_ref().map_or(true, String::is_empty), "{answer:?}");
-    assert!(answer.unwrap_err().to_string().to_lowercase().contains("certificate"));
+    let refused = answer.unwrap_err();
+    // The vault says why and closes; which of the two arrives first is not certain.
+    let is_closed = matches!(refused.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe);
+    assert!(is_closed || refused.to_string().to_lowercase().contains("certificate"), "{refused}");
+    assert!(vault.health("/metrics").contains("data_embassy_vault_failed_handshakes_total 1"));
 }
 
 #[test]

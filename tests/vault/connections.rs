@@ -1,7 +1,7 @@
 //! The edge: who gets a connection at all, for how long, and what the outside sees.
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     net::TcpStream,
     sync::Arc,
     time::{Duration, Instant},

@@ -386,15 +386,20 @@ async fn make_running(client: &Client, name: &str, node: &str) {
     api::<Pod>(client).patch_status(name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn in_a_fenced_namespace_a_pod_is_gone_only_when_its_node_says_so() {
-    let bench = Bench::start().await;
-    let client = bench.client();
+/// A node, and the account without which the API server takes no Pod.
+async fn make_place_for_pods(client: &Client) {
     make_node(client, "node-a", "boot-1").await;
     wait("the default account", async || {
         api::<ServiceAccount>(client).get_opt("default").await.unwrap().is_some()
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_fenced_namespace_a_pod_is_gone_only_when_its_node_says_so() {
+    let bench = Bench::start().await;
+    let client = bench.client();
+    make_place_for_pods(client).await;
     let pods: Api<Pod> = api(client);
     make_running(client, "register-0", "node-a").await;
     fence::label(client, NAMESPACE, true).await.unwrap();
@@ -439,11 +444,7 @@ async fn in_a_fenced_namespace_a_pod_is_gone_only_when_its_node_says_so() {
 async fn a_silent_node_counts_until_it_is_heard_of_or_declared_off() {
     let bench = Bench::start().await;
     let client = bench.client();
-    make_node(client, "node-a", "boot-1").await;
-    wait("the default account", async || {
-        api::<ServiceAccount>(client).get_opt("default").await.unwrap().is_some()
-    })
-    .await;
+    make_place_for_pods(client).await;
     make_running(client, "register-0", "node-a").await;
     let nodes: Api<Node> = Api::all(client.clone());
     let ready = async |status: &str| {

@@ -62,30 +62,15 @@ mod tests {
 
     use super::*;
     use crate::api::failover_record::DataPoint;
-    use crate::api::recovery_point::Consistency;
-    use crate::plan::manifest::{Contents, MANIFEST_VERSION};
+    use crate::plan::manifest::of_nothing;
 
     fn manifest(point: &str, ancestry: &[&str]) -> Manifest {
         let at = |point: &&str| DataPoint { point: point.parse().unwrap(), digest: String::new() };
-        Manifest {
-            version: MANIFEST_VERSION,
-            namespace: "land".to_owned(),
-            embassy: "land".to_owned(),
-            point: point.parse().unwrap(),
-            cut_time: Time(Timestamp::UNIX_EPOCH),
-            claims: vec![],
-            contents: Contents {
-                snapshot: String::new(),
-                bytes: 2048,
-                files: 7,
-                objects: 0,
-                content_digest: String::new(),
-                inventory: String::new(),
-            },
-            consistency: Consistency::Final,
-            previous: String::new(),
-            ancestry: ancestry.iter().map(at).collect(),
-        }
+        let mut manifest = of_nothing(point);
+        manifest.contents.bytes = 2048;
+        manifest.contents.files = 7;
+        manifest.ancestry = ancestry.iter().map(at).collect();
+        manifest
     }
 
     #[test]

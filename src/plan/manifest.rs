@@ -93,3 +93,27 @@ impl Manifest {
         point
     }
 }
+
+/// A manifest of nothing, for tests.
+#[cfg(test)]
+pub(crate) fn of_nothing(point: &str) -> Manifest {
+    Manifest {
+        version: MANIFEST_VERSION,
+        namespace: "land".to_owned(),
+        embassy: "land".to_owned(),
+        point: point.parse().unwrap(),
+        cut_time: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+        claims: vec![],
+        contents: Contents {
+            snapshot: String::new(),
+            bytes: 0,
+            files: 0,
+            objects: 0,
+            content_digest: String::new(),
+            inventory: String::new(),
+        },
+        consistency: Consistency::Final,
+        previous: String::new(),
+        ancestry: vec![],
+    }
+}

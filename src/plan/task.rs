@@ -104,39 +104,18 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-
     use super::*;
     use crate::api::failover_record::{DataPoint, Volumes};
     use crate::plan::failover::first_record::first_day;
     use crate::plan::failover::volumes;
-    use crate::plan::manifest::{Contents, MANIFEST_VERSION};
+    use crate::plan::manifest::of_nothing;
 
     fn active() -> FailoverRecordSpec {
         first_day("tallinn", "luxembourg")
     }
 
     fn manifest(point: &str, consistency: Consistency) -> Box<Manifest> {
-        let text = String::new;
-        Box::new(Manifest {
-            version: MANIFEST_VERSION,
-            namespace: "land".to_owned(),
-            embassy: "land".to_owned(),
-            point: point.parse().unwrap(),
-            cut_time: Time(Timestamp::UNIX_EPOCH),
-            claims: vec![],
-            contents: Contents {
-                snapshot: text(),
-                bytes: 0,
-                files: 0,
-                objects: 0,
-                content_digest: text(),
-                inventory: text(),
-            },
-            consistency,
-            previous: text(),
-            ancestry: vec![],
-        })
+        Box::new(Manifest { consistency, ..of_nothing(point) })
     }
 
     fn copy(point: &str, consistency: Consistency) -> Task {

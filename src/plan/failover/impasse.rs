@@ -112,11 +112,9 @@ fn nobody_enters(view: &View, epoch: &Epoch) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
     use crate::api::{data_embassy::ApproveDiscard, failover_record::FailoverRecordSpec};
-    use crate::plan::failover::{Peer, document::document, first_record::first_day};
+    use crate::plan::failover::{document::document, first_record::first_day, view::quiet};
 
     fn record(site: &str, role: Role, epoch: &str) -> FailoverRecordSpec {
         let mut record = first_day(site, if site == "tallinn" { "luxembourg" } else { "tallinn" });
@@ -127,27 +125,8 @@ mod tests {
 
     /// Luxembourg rules in 5; riga asked 6 back from tallinn, which let it pass, and was overruled by luxembourg before it heard of that.
     fn view(own: FailoverRecordSpec, others: Vec<FailoverRecordSpec>) -> View {
-        let peer = |other: FailoverRecordSpec| {
-            let document = Some(document(&other, other.role.rules()));
-            let peer =
-                Peer { document, reach: true, drained: true, recent: true, shares_vault: true, point: None };
-            (other.site, peer)
-        };
-        View {
-            cold_start: false,
-            boot_ids: own.boot_ids.clone(),
-            pods: false,
-            started: false,
-            peers: others.into_iter().map(peer).collect::<BTreeMap<_, _>>(),
-            own_point: None,
-            loss: None,
-            orders: vec![],
-            fence_asked: false,
-            lift_asked: false,
-            approved: None,
-            suspended: false,
-            record: own,
-        }
+        let say = |other: FailoverRecordSpec| (other.site.clone(), document(&other, other.role.rules()));
+        quiet(own, others.into_iter().map(say))
     }
 
     fn overruled() -> FailoverRecordSpec {

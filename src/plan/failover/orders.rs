@@ -197,7 +197,7 @@ fn not_active(view: &View) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, time::Duration};
+    use std::time::Duration;
 
     use super::*;
     use crate::api::epoch::Epoch;
@@ -205,6 +205,7 @@ mod tests {
     use crate::plan::failover::Peer;
     use crate::plan::failover::document::document;
     use crate::plan::failover::first_record::first_day;
+    use crate::plan::failover::view::quiet;
 
     fn data(point: &str) -> DataPoint {
         DataPoint { point: point.parse().unwrap(), digest: format!("digest of {point}") }
@@ -226,28 +227,12 @@ mod tests {
         let standby = record("luxembourg", "tallinn", Role::Standby);
         let (own, other) = if site == "tallinn" { (active, standby) } else { (standby, active) };
         let home = site == "tallinn";
-        let peer = Peer {
-            document: Some(document(&other, !home)),
-            reach: true,
-            drained: true,
-            recent: true,
-            shares_vault: true,
-            point: None,
-        };
+        let says = document(&other, !home);
         View {
-            cold_start: false,
-            boot_ids: own.boot_ids.clone(),
             pods: home,
             started: home,
-            peers: BTreeMap::from([(other.site.clone(), peer)]),
-            own_point: None,
             loss: Some(Duration::from_secs(30)),
-            orders: vec![],
-            fence_asked: false,
-            lift_asked: false,
-            approved: None,
-            suspended: false,
-            record: own,
+            ..quiet(own, [(other.site, says)])
         }
     }
 

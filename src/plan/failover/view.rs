@@ -137,3 +137,30 @@ impl View {
         peer.point.as_ref().filter(|point| point.data.point.epoch == *epoch)
     }
 }
+
+/// Nothing is asked for, and nothing runs here; every other site has just reported. For tests.
+#[cfg(test)]
+pub(crate) fn quiet(
+    record: FailoverRecordSpec,
+    others: impl IntoIterator<Item = (String, Document)>,
+) -> View {
+    let peer = |(site, document)| {
+        let document = Some(document);
+        (site, Peer { document, reach: true, drained: true, recent: true, shares_vault: true, point: None })
+    };
+    View {
+        cold_start: false,
+        boot_ids: record.boot_ids.clone(),
+        pods: false,
+        started: false,
+        peers: others.into_iter().map(peer).collect(),
+        own_point: None,
+        loss: None,
+        orders: vec![],
+        fence_asked: false,
+        lift_asked: false,
+        approved: None,
+        suspended: false,
+        record,
+    }
+}

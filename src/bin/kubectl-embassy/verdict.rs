@@ -51,6 +51,7 @@ fn view(register: &Register) -> View {
         let data = DataPoint { point, digest: String::new() };
         Some(Point { data, ancestry: vec![] })
     });
+    let newest_of = |site: &String| point.clone().filter(|point| point.data.point.epoch.site == *site);
     let shares = |site: &String| {
         let home = &register.embassy.spec.home;
         *home == record.site || home == site
@@ -63,7 +64,7 @@ fn view(register: &Register) -> View {
             drained: true,
             recent: shown.is_some_and(|shown| shown.reachable),
             shares_vault: shares(site),
-            point: point.clone().filter(|point| point.data.point.epoch.site == *site),
+            point: newest_of(site),
         }
     };
     let age = |time: Timestamp| Duration::try_from(Timestamp::now().duration_since(time)).unwrap_or_default();
@@ -75,7 +76,7 @@ fn view(register: &Register) -> View {
         pods: false,
         started: true,
         peers: record.peers.keys().map(|site| (site.clone(), peer(site))).collect(),
-        own_point: None,
+        own_point: newest_of(&record.site).filter(|_| vault_answers),
         loss: newest.map(|newest| age(newest.time.0)),
         orders: vec![],
         fence_asked: annotation == Some("true"),

@@ -101,8 +101,6 @@ case_verification() {
   replication '{"rpo": "30s", "verification": null}'
 }
 
-reason() { field "$1" "dataembassy/$NAME" "{.status.conditions[?(@.type==\"$2\")].reason}"; }
-has_reason() { [ "$(reason "$1" "$2")" = "$3" ]; }
 newer_than() { local now; now=$(newest_point luxembourg); [ "${now##*/}" -gt "${1##*/}" ]; }
 a_mover_runs() { [ -n "$(in_site tallinn -n "$NAMESPACE" get pods -l dataembassy.io/mover --field-selector status.phase=Running -o name)" ]; }
 quota() { in_site luxembourg patch site tallinn --type merge -p "{\"spec\":{\"hosting\":{\"quota\":\"$1\"}}}" >/dev/null; }

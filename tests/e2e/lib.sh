@@ -34,12 +34,17 @@ until_true() {
 field() { in_site "$1" -n "$NAMESPACE" get "$2" -o "jsonpath=$3"; }
 condition() { field "$1" "dataembassy/$NAME" "{.status.conditions[?(@.type==\"$2\")].status}"; }
 has_condition() { [ "$(condition "$1" "$2")" = "$3" ]; }
+reason() { field "$1" "dataembassy/$NAME" "{.status.conditions[?(@.type==\"$2\")].reason}"; }
+has_reason() { [ "$(reason "$1" "$2")" = "$3" ]; }
 role() { field "$1" "failoverrecord/$NAME" '{.spec.role}'; }
 has_role() { [ "$(role "$1")" = "$2" ]; }
+# shown_role SITE OTHER: what SITE shows as the role of the other one.
+shown_role() { field "$1" "dataembassy/$NAME" "{.status.sites[?(@.name==\"$2\")].role}"; }
+shows_role() { [ "$(shown_role "$1" "$2")" = "$3" ]; }
 sql() { in_site "$1" -n "$NAMESPACE" exec register-0 -c postgres -- psql -h /tmp -v ON_ERROR_STOP=1 -tAc "$2" postgres; }
 settled() { role tallinn | grep -Eq 'Standby|Diverged'; }
 # free_standby SITE OTHER: the site could take over, and the other one knows it.
-free_standby() { has_condition "$1" Promotable True && has_role "$1" Standby && [ "$(field "$2" "dataembassy/$NAME" "{.status.sites[?(@.name==\"$1\")].role}")" = Standby ]; }
+free_standby() { has_condition "$1" Promotable True && has_role "$1" Standby && shows_role "$2" "$1" Standby; }
 # move FROM TO: a planned switch, followed to its end.
 move() { embassy "$1" failover "$NAME" -n "$NAMESPACE" --to "$2" --acknowledge "move $NAME to $2"; }
 # take_over SITE [ARGUMENT...]: a forced one.

@@ -70,6 +70,7 @@ at_role() {
 }
 
 number_in() { field "$1" "failoverrecord/$NAME" '{.spec.epoch}' | cut -d/ -f1; }
+is_cold() { [ "$(field "$1" "failoverrecord/$NAME" '{.spec.coldFence}')" = true ]; }
 # order SITE TO NUMBER: writes a planned order there and does not follow it.
 order() {
   in_site "$1" create -f - >/dev/null <<YAML

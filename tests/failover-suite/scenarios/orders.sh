@@ -70,7 +70,7 @@ scenario_same_number_to_both_sites() {
   "$TESTBED" cut tallinn
   "$TESTBED" kill tallinn >/dev/null
   "$TESTBED" start tallinn >/dev/null
-  check "home, started anew and alone, is held" until_true 60 "a held home" sh -c "[ \"\$('$TESTBED' kubectl tallinn -n $NAMESPACE get failoverrecord $NAME -o jsonpath='{.spec.coldFence}')\" = true ]"
+  check "home, started anew and alone, is held" until_true 60 "a held home" is_cold tallinn
   local forced; forced=$(now)
   check "luxembourg is ordered to take over" within 100 take_over luxembourg
   check "tallinn is ordered to go on" within 100 take_over tallinn

@@ -88,11 +88,9 @@ runbook_target_is_dead() {
   in_step luxembourg tallinn
 }
 
-knows_role_of_luxembourg() { [ "$(field tallinn "dataembassy/$NAME" '{.status.sites[?(@.name=="luxembourg")].role}')" = "$1" ]; }
-
 runbook_keep_closed() {
   step "keep a site closed: fence" luxembourg "$FENCE" "fence $NAME in luxembourg"
-  until_true 60 "tallinn knows of it" knows_role_of_luxembourg Fenced
+  until_true 60 "tallinn knows of it" shows_role tallinn luxembourg Fenced
   check "nothing is given to a fenced site" refused_with "held" within 60 move tallinn luxembourg
   step "open it again: lift" luxembourg "$LIFT" "lift the fence of $NAME in luxembourg"
   in_step luxembourg tallinn
@@ -102,7 +100,7 @@ runbook_cold_start_alone() {
   "$TESTBED" kill luxembourg >/dev/null
   "$TESTBED" kill tallinn >/dev/null
   "$TESTBED" start tallinn >/dev/null
-  check "home, started anew and alone, is held" until_true 60 "a held home" sh -c "[ \"\$('$TESTBED' kubectl tallinn -n $NAMESPACE get failoverrecord $NAME -o jsonpath='{.spec.coldFence}')\" = true ]" || return 1
+  check "home, started anew and alone, is held" until_true 60 "a held home" is_cold tallinn || return 1
   step "it goes on by order: resume" tallinn "$RESUME" "resume $NAME in tallinn"
   check "home writes again" until_true 60 "a write" wrote_after tallinn "$(now)"
   "$TESTBED" start luxembourg >/dev/null
@@ -116,7 +114,7 @@ runbook_namespace_deleted() {
   in_site tallinn apply -f <(manifest embassy.yaml) >/dev/null
   check "the namespace was deleted: made again, home holds a copy" until_true 120 Promotable has_condition tallinn Promotable True || return 1
   step "the namespace was deleted: fence the embassy" luxembourg "$FENCE" "fence $NAME in luxembourg"
-  until_true 60 "tallinn knows of it" knows_role_of_luxembourg Fenced
+  until_true 60 "tallinn knows of it" shows_role tallinn luxembourg Fenced
   step "the namespace was deleted: run at home" tallinn "$RUN_AT_HOME" "$lost"
   check "home writes from the copy" until_true 60 "a write" wrote_after tallinn "$deleted"
   allow_loss tallinn tallinn "$deleted"

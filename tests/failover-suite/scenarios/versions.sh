@@ -18,8 +18,6 @@ upgrade() {
   "$TESTBED" load "$1" "$NEXT_ARCHIVE" && helm_in "$1" upgrade data-embassy "$REPOSITORY/charts/data-embassy" --namespace "$OPERATOR" \
     --reuse-values --set image.tag=next --wait --timeout 120s >/dev/null
 }
-stalled_by() { field "$1" "dataembassy/$NAME" '{.status.conditions[?(@.type=="Stalled")].reason}'; }
-stalls_by() { [ "$(stalled_by "$1")" = "$2" ]; }
 
 scenario_next_version_at_the_embassy_first() {
   local begun pid
@@ -33,7 +31,7 @@ scenario_next_version_at_the_embassy_first() {
   check "the embassy is upgraded after the handover" upgrade luxembourg
   check "the next version takes what this one handed over" until_true 120 Active has_role luxembourg Active
   check "it writes" until_true 60 "a write" wrote_after luxembourg "$begun"
-  check "home says that it does not know that version" until_true 60 UnknownVersion stalls_by tallinn UnknownVersion
+  check "home says that it does not know that version" until_true 60 UnknownVersion has_reason tallinn Stalled UnknownVersion
   check "nothing runs there" equal "$(writers_on_node tallinn)" ""
   check "home is upgraded" upgrade tallinn
   check "it reads on where it stopped, and follows" in_step tallinn luxembourg
@@ -52,7 +50,7 @@ scenario_next_version_at_home_first() {
   check "home is upgraded before the handover" upgrade tallinn
   kill -CONT "$mover"
   check "the next version hands over" at_role 120 tallinn Demoted "$begun"
-  check "the embassy says that it does not know that version" until_true 60 UnknownVersion stalls_by luxembourg UnknownVersion
+  check "the embassy says that it does not know that version" until_true 60 UnknownVersion has_reason luxembourg Stalled UnknownVersion
   sleep 10
   check "it takes nothing that it cannot read" has_role luxembourg Standby
   check "nothing runs anywhere" equal "$(writers_on_node tallinn)$(writers_on_node luxembourg)" ""

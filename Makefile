@@ -2,7 +2,10 @@
 # make unit  - the tests that need no cluster and take no two minutes
 # make model - the failover protocol in every order of events, and 100,000 random schedules
 # make model-deep - the failover protocol in larger worlds, which takes long
-# make damage - every file of a vault, harmed in every way
+# make damage - every file of a vault, harmed in every way; mover and vault, killed at random
+# make crash - mover and vault killed at 200 (CRASHES) random moments and at every call, and disks that fail or are full there
+# make huge  - a million files, and a sparse one of 200 GiB
+# make fuzz  - every parser of what a peer sent, MINUTES (10) each
 # make demo  - the whole life of a data embassy on two real clusters (KEEP=1 leaves them running)
 # make times - how long enabling, copies, switches take, over five runs
 # make failover - every scenario of the failover suite, about an hour and a half (SCENARIOS='abort link_cut': only those)
@@ -13,14 +16,14 @@
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit model model-deep damage admission large testbed e2e three failover stress times bench-data idle demo lint advisories generate
+.PHONY: help setup test unit model model-deep damage crash fuzz admission large huge testbed e2e three failover stress times bench-data idle demo lint advisories generate
 
 # Suites that need no cluster.
 UNIT := --lib --bins --test definitions --test layers --test replay --test mover --test upgrade --test vault
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
-	@sed -n '1,13s/^# //p' Makefile
+	@sed -n '1,16s/^# //p' Makefile
 
 setup:
 	@scripts/setup
@@ -39,18 +42,31 @@ model: setup
 model-deep: setup
 	@scripts/step "model of the failover protocol, larger worlds" cargo test --locked --test failover_model -- --ignored --nocapture
 
-# Every file of a vault, harmed in every way: found, named, and never restored wrong.
+# Every file of a vault, harmed in every way: found, named, and never restored wrong. Some kills at random, too.
 damage: setup
-	@scripts/step "damage to a vault" cargo test --locked --test damage
+	@scripts/step "damage to a vault" cargo test --locked --test damage --test crash
+
+# Kills and failing disks at every call; what was committed is kept, and nothing else is seen.
+crash: setup
+	@CRASHES=$${CRASHES:-200} scripts/step "mover and vault, killed and failing" cargo test --locked --test crash -- --include-ignored --skip a_backup_in_a_process --nocapture --test-threads=2
 
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup
 	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes cyclonus helm
 	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test fence --test policies --test mover_objects --test renewal -- --nocapture
 
+# Everything that reads what a peer sent, MINUTES (10) for each; what was found of interest stays in fuzz/corpus.
+fuzz: setup
+	@scripts/fuzz
+
 # A tree of gigabytes through three recovery points, exact each time.
 large: setup
 	@scripts/step "exact restore at size" cargo test --locked --test mover -- --ignored exact_at_size --nocapture
+
+# A million files, and a sparse one of 200 GiB, within a mover's memory.
+huge: setup
+	@for test in a_million_small_files a_sparse_file_of_200_gib; do \
+	  scripts/step "$$test" cargo test --locked --test mover -- --ignored --exact huge::$$test --nocapture || exit 1; done
 
 # The test clusters are what the end-to-end tests take them for.
 testbed: setup

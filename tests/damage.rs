@@ -17,7 +17,7 @@ use std::{
 
 use archive::{Archive, EMBASSY, NAMESPACE, files};
 use data_embassy::{
-    api::data_embassy::Depth,
+    api::replication::Depth,
     mover::outcome::Outcome,
     plan::verification::{Checked, Wrong, list},
 };
@@ -57,10 +57,9 @@ const EVERY_REGION: [Harm; 12] = [
 ];
 
 impl Harm {
-    /// Whether restores are tried as well. Of a pack that became shorter a restore asks for more than a minute before it fails, as if
-    /// the line had been cut, so those sorts are left to the verification.
+    /// Whether restores are tried as well: one of each sort.
     const fn is_restored(self) -> bool {
-        matches!(self, Self::Flip(500) | Self::FlipBeforeEnd(4) | Self::Remove)
+        matches!(self, Self::Flip(500) | Self::FlipBeforeEnd(4) | Self::Cut(_) | Self::Remove | Self::Replace)
     }
 
     fn do_to(self, path: &Path, other: Option<&Path>) {

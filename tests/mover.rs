@@ -5,6 +5,10 @@
 
 #[path = "mover/folder.rs"]
 mod folder;
+#[path = "mover/huge.rs"]
+mod huge;
+#[path = "mover/line.rs"]
+mod line;
 #[path = "mover/process.rs"]
 mod process;
 mod support;
@@ -366,6 +370,28 @@ fn a_full_vault_fails_the_backup_and_leaves_no_snapshot() {
     let done = bench.back_up("home").unwrap();
     bench.restore(&bench.restoring(&done)).unwrap();
     bench.assert_exact();
+}
+
+#[test]
+fn what_an_interrupted_backup_sent_is_not_sent_again() {
+    let bench = Bench::new();
+    fs::write(bench.volume("home").join("file"), noise(1, 100 * MIB)).unwrap();
+    bench.store.quota.store(70 * MIB, Ordering::Relaxed);
+    bench.back_up("home").unwrap_err();
+    let left: u64 = bench.store.list("data").unwrap().iter().map(|(_, size)| size).sum();
+    assert!(left > 40 * MIB && bench.store.list("index").unwrap().is_empty(), "{left}");
+    bench.store.quota.store(u64::MAX, Ordering::Relaxed);
+    let done = bench.back_up("home").unwrap();
+    assert!(
+        done.uploaded_bytes + left < 101 * MIB,
+        "{} bytes were there, and {} were sent",
+        left,
+        done.uploaded_bytes
+    );
+    bench.restore(&bench.restoring(&done)).unwrap();
+    bench.assert_exact();
+    let again = bench.back_up("home").unwrap();
+    assert!(again.uploaded_bytes < MIB, "sent {}", again.uploaded_bytes);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `DataEmbassy`: what to protect, where, and how.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::networking::v1::{NetworkPolicyEgressRule, NetworkPolicyIngressRule},
@@ -11,6 +11,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::jurisdiction::Jurisdiction;
+use super::replication::{Depth, Replication};
 
 /// What people ask for. The same manifest is applied, or arrives as a mandate, at every site.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -126,139 +127,6 @@ pub struct ExcludedKind {
     #[schemars(length(min = 1, max = 63))]
     #[x_kube(validation = ("self.matches('^[A-Z][A-Za-z0-9]*$')", "protect.objects.exclude[].kind must be a kind in the singular as manifests write it, such as ConfigMap"))]
     pub kind: String,
-}
-
-/// How copies are made.
-#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Replication {
-    /// Most data that may be lost, as time: `15m`. The schedule follows from it.
-    #[schemars(length(min = 1, max = 8))]
-    #[x_kube(
-        validation = ("self.matches('^[1-9][0-9]{0,5}[smhd]$')", "replication.rpo must be a whole number above zero and one unit of s, m, h or d, such as 15m"),
-        validation = ("!self.matches('^[1-9][0-9]{0,5}[smhd]$') || (int(self.substring(0, size(self) - 1)) * (self.endsWith('s') ? 1 : self.endsWith('m') ? 60 : self.endsWith('h') ? 3600 : 86400) >= 30)", "replication.rpo must be at least 30s: a recovery point is a verified copy of the whole namespace; for less, replicate inside the database as well"),
-        validation = ("!self.matches('^[1-9][0-9]{0,5}[smhd]$') || (int(self.substring(0, size(self) - 1)) * (self.endsWith('s') ? 1 : self.endsWith('m') ? 60 : self.endsWith('h') ? 3600 : 86400) <= 604800)", "replication.rpo must be at most 7d: a register whose copy may be older is not protected")
-    )]
-    pub rpo: String,
-    /// Which engine copies; exactly one.
-    pub driver: Driver,
-    /// How many recovery points are kept as objects in the clusters; the vault keeps all.
-    #[serde(default)]
-    pub retention: Retention,
-    /// When the vault is read back and verified; without it only restores are.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verification: Option<Verification>,
-}
-
-/// When all that the vault holds is read back, and how far that goes.
-#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub struct Verification {
-    /// Cron schedule in UTC, or with a time zone behind it: `0 3 * * *`. `H` in place of a number spreads embassies: `H 3 * * *`.
-    #[schemars(length(min = 9, max = 100))]
-    #[x_kube(validation = ("self.matches('^[^ ]+( [^ ]+){4,5}$')", "replication.verification.schedule must be the five fields of a cron schedule (minute, hour, day of month, month, day of week), such as '0 3 * * *', with at most a time zone behind them"))]
-    pub schedule: String,
-    /// How far it goes.
-    #[serde(default)]
-    pub depth: Depth,
-}
-
-/// How far a verification goes.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Depth {
-    /// Without any key: SHA-256 of every file, every signature, every chain, nothing taken back.
-    #[default]
-    Quick,
-    /// Also every blob decrypted and compared with its id, where this site holds the key.
-    Deep,
-}
-
-impl fmt::Display for Depth {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Quick => "Quick",
-            Self::Deep => "Deep",
-        })
-    }
-}
-
-impl FromStr for Depth {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        [Self::Quick, Self::Deep]
-            .into_iter()
-            .find(|depth| depth.to_string() == text)
-            .ok_or_else(|| "write Quick or Deep".to_owned())
-    }
-}
-
-/// The copying engine: exactly one member is set.
-#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("has(self.builtin)", "replication.driver needs exactly one engine; write 'driver: {builtin: {copyMethod: Direct}}'"))]
-pub struct Driver {
-    /// The operator's own mover.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub builtin: Option<Builtin>,
-}
-
-/// The operator's own mover.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Builtin {
-    /// Where the bytes are read from.
-    pub copy_method: CopyMethod,
-}
-
-/// Where the mover reads the bytes from.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CopyMethod {
-    /// From the volume in use; the recovery point is marked `Fuzzy` unless the writers had stopped.
-    Direct,
-}
-
-/// How many recovery points stay as objects in the cluster.
-#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("self.keepLast >= oldSelf.keepLast && self.daily >= oldSelf.daily && self.weekly >= oldSelf.weekly", "replication.retention can only grow: a smaller one would drop recovery points that somebody may count on; create a new DataEmbassy for a shorter history"))]
-pub struct Retention {
-    /// The newest ones.
-    #[serde(default = "Retention::default_keep_last")]
-    #[schemars(range(min = 1, max = 1000))]
-    pub keep_last: i64,
-    /// The newest of each of so many days.
-    #[serde(default = "Retention::default_daily")]
-    #[schemars(range(min = 0, max = 366))]
-    pub daily: i64,
-    /// The newest of each of so many weeks.
-    #[serde(default = "Retention::default_weekly")]
-    #[schemars(range(min = 0, max = 520))]
-    pub weekly: i64,
-}
-
-impl Retention {
-    const fn default_keep_last() -> i64 {
-        24
-    }
-
-    const fn default_daily() -> i64 {
-        14
-    }
-
-    const fn default_weekly() -> i64 {
-        8
-    }
-}
-
-impl Default for Retention {
-    fn default() -> Self {
-        Self {
-            keep_last: Self::default_keep_last(),
-            daily: Self::default_daily(),
-            weekly: Self::default_weekly(),
-        }
-    }
 }
 
 /// What the embassy keeps ready.

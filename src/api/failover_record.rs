@@ -185,9 +185,9 @@ pub struct FailoverRecordSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 1024))]
     pub ancestry: Vec<DataPoint>,
-    /// The epoch for which the captured objects were last applied here.
+    /// The recovery point whose objects this namespace holds; none since a restore was begun, or before the first copy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub activated: Option<Epoch>,
+    pub objects: Option<PointRef>,
     /// Boot ids of the nodes.
     #[serde(default)]
     #[schemars(length(max = 10_000), inner(length(max = 64)))]
@@ -223,6 +223,13 @@ impl FailoverRecordSpec {
     #[must_use]
     pub fn ticket(&self) -> String {
         self.peers.values().fold(self.revision.to_string(), |ticket, read| format!("{ticket}.{read}"))
+    }
+
+    /// The recovery point whose objects must be applied before the register runs on the volumes: the one that they were
+    /// restored to, if this namespace does not hold its objects yet.
+    #[must_use]
+    pub fn objects_due(&self) -> Option<&PointRef> {
+        self.volumes.at.as_ref().map(|at| &at.point).filter(|point| self.objects.as_ref() != Some(*point))
     }
 
     /// The other sites, in words.

@@ -9,6 +9,7 @@ pub mod failover;
 pub mod failover_record;
 pub mod jurisdiction;
 pub mod recovery_point;
+pub mod replication;
 pub mod site;
 pub mod size;
 

@@ -4,8 +4,9 @@ use std::{path::PathBuf, str::FromStr};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::api::data_embassy::Depth;
 use crate::api::epoch::Epoch;
+use crate::api::replication::Depth;
+use crate::plan::bandwidth::Hours;
 use crate::trust::{chain::ChainHead, signing::PublicKey};
 
 /// Moves a namespace's data and objects between its volumes, its API server and a vault.
@@ -60,6 +61,12 @@ pub struct CommonArguments {
     /// Folder for what is needed only while running.
     #[arg(long, default_value = "/work")]
     pub scratch: PathBuf,
+    /// Bytes a second that may be sent to or fetched from the vault.
+    #[arg(long)]
+    pub bandwidth: Option<u64>,
+    /// In which hours of each day, such as `07:00-19:00 Europe/Tallinn`.
+    #[arg(long, requires = "bandwidth")]
+    pub bandwidth_during: Option<Hours>,
 }
 
 /// Arguments of a backup.

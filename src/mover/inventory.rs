@@ -1,71 +1,26 @@
 //! Which objects of its repository a recovery point needs. Written by who holds the key, for who does not: it tells what is
 //! missing, and what nobody needs any more.
-//!
-//! An inventory is stored as what differs from the one before it, since most of it stays the same from copy to copy.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+
+use crate::vault::inventory::{DEPTH, Inventory, KIND, VERSION};
 
 use super::{
     engine::{Reader, Store},
     failure::Failure,
 };
 
-/// Kind of object in the repository.
-pub const KIND: &str = "inventories";
-/// Version of the format.
-const VERSION: i64 = 1;
-/// So many may build on each other; then one stands alone again.
-const DEPTH: i64 = 64;
-
-/// One inventory as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Inventory {
-    version: i64,
-    /// The inventory that this one changes; it stands alone without.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub base: Option<String>,
-    /// How many it builds on.
-    depth: i64,
-    /// SHA-256 of the repository's configuration.
-    pub config: String,
-    /// Objects it needs beside those of its base, such as `data/<sha256>`.
-    pub added: Vec<String>,
-    /// Objects of its base that it does not need.
-    pub dropped: Vec<String>,
-}
-
-impl Inventory {
-    /// Reads what `write` stored.
-    pub fn parse(content: &[u8]) -> Result<Self, String> {
-        let read: Self = serde_json::from_slice(content).map_err(|error| error.to_string())?;
-        if read.version == VERSION {
-            Ok(read)
-        } else {
-            Err(format!("it has version {}, and this program reads version {VERSION}", read.version))
-        }
-    }
-
-    /// Turns what the base needs into what this one needs.
-    pub fn apply(&self, needed: &mut BTreeSet<String>) {
-        for object in &self.dropped {
-            needed.remove(object);
-        }
-        needed.extend(self.added.iter().cloned());
-    }
-
-    fn of(config: String, needed: BTreeSet<String>, base: Option<Resolved>) -> Self {
-        let base = base.filter(|base| base.depth < DEPTH);
-        let (before, name, depth) =
-            base.map_or((BTreeSet::new(), None, 0), |base| (base.needed, Some(base.name), base.depth + 1));
-        let dropped = before.difference(&needed).cloned().collect();
-        let added = needed.into_iter().filter(|object| !before.contains(object)).collect();
-        Self { version: VERSION, base: name, depth, config, added, dropped }
-    }
+/// What is needed, as a change of the base.
+fn inventory(config: String, needed: BTreeSet<String>, base: Option<Resolved>) -> Inventory {
+    let base = base.filter(|base| base.depth < DEPTH);
+    let (before, name, depth) =
+        base.map_or((BTreeSet::new(), None, 0), |base| (base.needed, Some(base.name), base.depth + 1));
+    let dropped = before.difference(&needed).cloned().collect();
+    let added = needed.into_iter().filter(|object| !before.contains(object)).collect();
+    Inventory { version: VERSION, base: name, depth, config, added, dropped }
 }
 
 /// An inventory with all that it builds on.
@@ -84,7 +39,7 @@ pub(super) fn write(reader: &Reader, snapshot: &str, base: Option<&str>) -> Resu
     needed.insert(format!("snapshots/{snapshot}"));
     let config = sha256(&reader.ask(|store| store.read("config", "config"))?);
     let base = base.and_then(|base| reader.ask(|store| Ok(resolve(store, base))).ok().flatten());
-    let inventory = Inventory::of(config, needed, base);
+    let inventory = inventory(config, needed, base);
     let content = serde_json::to_vec(&inventory).map_err(|error| Failure::Internal(error.to_string()))?;
     let (name, content) = (sha256(&content), Bytes::from(content));
     reader.ask(|store| store.write(KIND, &name, content.clone()))?;
@@ -126,7 +81,7 @@ mod tests {
 
     #[test]
     fn only_what_differs_is_stored() {
-        let made = Inventory::of("c".to_owned(), set(&["a", "c"]), Some(resolved(3, &["a", "b"])));
+        let made = inventory("c".to_owned(), set(&["a", "c"]), Some(resolved(3, &["a", "b"])));
         assert_eq!(
             (made.added.as_slice(), made.dropped.as_slice()),
             (&["c".to_owned()][..], &["b".to_owned()][..])
@@ -139,13 +94,7 @@ mod tests {
 
     #[test]
     fn a_long_line_begins_anew() {
-        let made = Inventory::of("c".to_owned(), set(&["a"]), Some(resolved(DEPTH, &["a"])));
+        let made = inventory("c".to_owned(), set(&["a"]), Some(resolved(DEPTH, &["a"])));
         assert_eq!((made.base, made.depth, made.added), (None, 0, vec!["a".to_owned()]));
-    }
-
-    #[test]
-    fn another_version_is_refused() {
-        let text = r#"{"version":2,"depth":0,"config":"","added":[],"dropped":[]}"#;
-        assert!(Inventory::parse(text.as_bytes()).unwrap_err().contains("version 2"));
     }
 }

@@ -8,6 +8,7 @@ use std::{
     thread,
 };
 
+use k8s_openapi::jiff::Timestamp;
 use kube::Client;
 use tokio::{
     runtime::{Builder, Runtime},
@@ -30,7 +31,7 @@ use super::{
     verify::{self, verify},
 };
 use crate::trust::tls::Material;
-use crate::vault::client::RepositoryClient;
+use crate::vault::client::{RepositoryClient, Throttle};
 
 /// Runs a verb to its outcome.
 #[must_use]
@@ -138,8 +139,13 @@ fn run_compare(arguments: &CompareArguments) -> Result<Outcome, Failure> {
 /// The vault's repository and the key to it.
 fn repository(common: &CommonArguments) -> Result<(Arc<dyn Store>, String), Failure> {
     let material = material(&common.vault)?;
-    let client =
+    let mut client =
         RepositoryClient::new(&common.vault.url, &common.repository, &material).map_err(StoreError::from)?;
+    if let Some(limit) = common.bandwidth {
+        let hours = common.bandwidth_during.clone();
+        let holds = move || hours.as_ref().is_none_or(|hours| hours.contain(Timestamp::now()));
+        client = client.with_throttle(Throttle::new(move || holds().then_some(limit)));
+    }
     Ok((Arc::new(client), credential(&common.vault, "repository-key")?))
 }
 

@@ -29,11 +29,10 @@ impl Store for RepositoryClient {
 
 impl From<ClientError> for StoreError {
     fn from(error: ClientError) -> Self {
-        let refused = |reason: &str, message: String| Self::Refused { reason: reason.to_owned(), message };
         match error {
             ClientError::Refused { reason, message } => Self::Refused { reason, message },
-            ClientError::NotFound { message } => refused("NotFound", message),
-            ClientError::Conflict { message, .. } => refused("Conflict", message),
+            ClientError::NotFound { message } | ClientError::TooShort { message } => Self::Damaged(message),
+            ClientError::Conflict { message, .. } => Self::Refused { reason: "Conflict".to_owned(), message },
             // Certificates that make no client, no answer, or none of a vault.
             other => Self::Unreachable(other.to_string()),
         }

@@ -1,5 +1,6 @@
 //! Pure: what should be, from what was seen. No client, async, clock, randomness or environment.
 
+pub mod bandwidth;
 pub mod desired;
 pub mod divergence;
 pub mod failover;

@@ -6,7 +6,7 @@ use cronexpr::{FallbackTimezoneOption, MakeTimestamp, ParseOptions, parse_cronta
 use k8s_openapi::jiff::{Timestamp, civil::Date, tz::TimeZone};
 use sha2::{Digest, Sha256};
 
-use crate::api::data_embassy::Retention;
+use crate::api::replication::Retention;
 
 /// A copy is begun after this share of the RPO, so that it is committed before the RPO has passed.
 const SHARE_OF_RPO: f64 = 0.5;
@@ -84,6 +84,8 @@ fn week(cut: Timestamp) -> Date {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::jiff::tz::TimeZoneDatabase;
+
     use super::*;
 
     const HOUR: Duration = Duration::from_hours(1);
@@ -141,6 +143,12 @@ mod tests {
         assert_eq!(kept.len(), 5, "{kept:?}");
         assert_eq!(day(kept[3]).to_string(), "2023-11-13");
         assert_eq!(day(kept[4]).to_string(), "2023-11-12", "the newest of the week before is its Sunday");
+    }
+
+    #[test]
+    fn time_zones_are_in_the_program() {
+        let known = TimeZoneDatabase::bundled().get("Europe/Tallinn");
+        assert!(known.is_ok(), "the image has no files of them: {known:?}");
     }
 
     #[test]

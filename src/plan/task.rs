@@ -96,7 +96,12 @@ impl Task {
                 record.volumes.condition == VolumeCondition::Restoring
                     && record.volumes.at.as_ref().is_some_and(|at| at.point == manifest.point)
             }
-            Self::Activate { epoch, .. } => record.role.rules() && !record.held() && *epoch == record.epoch,
+            Self::Activate { epoch, from } => {
+                record.role.rules()
+                    && !record.held()
+                    && *epoch == record.epoch
+                    && record.objects_due() == Some(&from.point)
+            }
             Self::Compare { .. } => record.role == Role::Diverged,
         }
     }
@@ -160,6 +165,9 @@ mod tests {
         let epoch = "1/tallinn".parse().unwrap();
         let task = Task::Activate { epoch, from: manifest("2/luxembourg/5", Consistency::Final) };
         let mut record = active();
+        assert!(!task.is_current(&record), "nothing was restored");
+        let origin = DataPoint { point: "2/luxembourg/5".parse().unwrap(), digest: String::new() };
+        record.volumes.at = Some(origin);
         assert!(task.is_current(&record));
         record.human_fence = true;
         assert!(!task.is_current(&record));

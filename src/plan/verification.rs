@@ -6,8 +6,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::api::{
-    data_embassy::Depth,
     epoch::{Epoch, PointRef},
+    replication::Depth,
 };
 
 /// How a file of the vault is wrong.

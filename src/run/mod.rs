@@ -13,6 +13,7 @@ pub mod link;
 pub mod mail;
 pub mod memory;
 pub mod metrics;
+pub mod mover_jobs;
 pub mod movers;
 pub mod namespace;
 pub mod parties;

@@ -23,8 +23,7 @@ use crate::api::recovery_point::Consistency;
 use crate::mover::outcome::Outcome;
 use crate::observe::cluster::mounts;
 use crate::observe::post::Committed;
-use crate::plan::desired::jobs::MoverIntent;
-use crate::plan::desired::jobs::mover;
+use crate::plan::bandwidth::Hours;
 use crate::plan::failover::Point;
 use crate::plan::failover::volumes;
 use crate::plan::manifest::Contents;
@@ -110,7 +109,8 @@ impl Round {
                     content_digest: done.content_digest,
                     inventory: done.inventory,
                 };
-                self.commit(memory, record, vault, Manifest { contents, ..(**manifest).clone() }).await
+                let manifest = Manifest { contents, ..(**manifest).clone() };
+                self.commit(memory, record, task, vault, manifest).await
             }
             (Task::Restore(manifest), Ok(Outcome::Restore(_))) if current => {
                 succeeded(memory);
@@ -118,10 +118,9 @@ impl Round {
                 let spec = volumes::restored(&record.spec, &manifest.point());
                 self.note(record, spec).await
             }
-            (Task::Activate { epoch, .. }, Ok(Outcome::Activate(_))) if current => {
+            (Task::Activate { .. }, Ok(Outcome::Activate(_))) if current => {
                 succeeded(memory);
-                let spec = FailoverRecordSpec { activated: Some(epoch.clone()), ..record.spec.clone() };
-                self.note(record, spec).await
+                self.note(record, volumes::activated(&record.spec)).await
             }
             (Task::Compare { kept, base }, Ok(Outcome::Compare(done))) if current => {
                 succeeded(memory);
@@ -146,6 +145,7 @@ impl Round {
         &self,
         memory: &mut Memory,
         record: &FailoverRecord,
+        task: &Task,
         vault: &str,
         manifest: Manifest,
     ) -> Result<Option<FailoverRecord>, RunError> {
@@ -163,6 +163,10 @@ impl Round {
             Err(ClientError::Conflict { .. }) => {
                 // Another point has this number: what is there is read again, and the copy is made anew.
                 way.points.retain(|point, _| point.epoch != manifest.point.epoch);
+                return Ok(None);
+            }
+            Err(ClientError::Refused { reason, message }) if reason == "Incomplete" => {
+                self.failed(memory, task, "RepositoryDamaged", message).await;
                 return Ok(None);
             }
             Err(error) => return Err(RunError::again(&error.to_string())),
@@ -280,6 +284,13 @@ impl Round {
             });
             return Ok(());
         };
+        let during = self.embassy.spec.replication.bandwidth.as_ref().and_then(|it| it.during.as_ref());
+        if let Some(Err(why)) = during.map(|during| during.parse::<Hours>()) {
+            let message =
+                format!("spec.replication.bandwidth.during: {why}; nothing is copied until it can be read");
+            memory.trouble = Some(Trouble { reason: "InvalidHours", message });
+            return Ok(());
+        }
         let credentials = BTreeMap::from(
             [
                 ("repository-key", key),
@@ -303,88 +314,6 @@ impl Round {
             return Ok(Some(repository_keys::own(keeper, &self.owner, epoch).await?));
         }
         Ok(repository_keys::find(keeper, &self.owner, epoch).await?)
-    }
-
-    fn job(&self, memory: &Memory, task: &Task, url: &str) -> Result<Job, RunError> {
-        let claims: Vec<String> = self.seen.claims.iter().map(ResourceExt::name_any).collect();
-        let arguments = self.arguments(memory, task, url, &claims);
-        let text = serde_json::to_string(task).map_err(RunError::defect)?;
-        let attempt = memory.failures;
-        let id = if attempt == 0 { task.id() } else { format!("{}-try{attempt}", task.id()) };
-        Ok(mover(&MoverIntent {
-            owner: &self.owner,
-            verb: task.verb(),
-            id: &id,
-            arguments: &arguments,
-            task: &text,
-            image: &self.context.settings.image,
-            pull_policy: &self.context.settings.pull_policy,
-            claims: &claims,
-            node: self.node_in_use().as_deref(),
-        }))
-    }
-
-    /// The node of a Pod that uses a protected claim: a `ReadWriteOnce` volume can be mounted nowhere else.
-    fn node_in_use(&self) -> Option<String> {
-        let pod = self.seen.pods.iter().find(|pod| mounts(pod, &self.seen.claims))?;
-        pod.spec.as_ref()?.node_name.clone()
-    }
-
-    fn arguments(&self, memory: &Memory, task: &Task, url: &str, claims: &[String]) -> Vec<String> {
-        let manifest = task.manifest();
-        let (namespace, name) = (&self.owner.namespace, &self.owner.name);
-        let mut arguments = vec![
-            format!("--vault={url}"),
-            format!("--repository={namespace}/{name}/{}", manifest.point.epoch.slug()),
-        ];
-        let contents = &manifest.contents;
-        match task {
-            Task::Backup { .. } => {
-                arguments.push(format!("--namespace={namespace}"));
-                arguments.push(format!("--embassy={name}"));
-                let excluded = &self.embassy.spec.protect.objects.exclude;
-                arguments
-                    .extend(excluded.iter().map(|kind| format!("--exclude={}/{}", kind.group, kind.kind)));
-                arguments.extend(claims.iter().map(|claim| format!("--claim={claim}")));
-                let way = vault_of(memory, task).and_then(|vault| memory.ways.get(vault));
-                let before = way.and_then(|way| way.last(&manifest.point.epoch));
-                let base = before.map(|known| &known.manifest.contents.inventory);
-                arguments.extend(base.map(|base| format!("--inventory-base={base}")));
-            }
-            Task::Restore(_) => {
-                arguments.push(format!("--snapshot={}", contents.snapshot));
-                arguments.push(format!("--content-digest={}", contents.content_digest));
-                arguments.push(format!("--bytes={}", contents.bytes));
-                arguments.push(format!("--files={}", contents.files));
-                arguments.extend(manifest.claims.iter().map(|claim| format!("--claim={claim}")));
-                arguments.push(self.held_snapshot(memory, manifest).map_or_else(
-                    || "--full-compare".to_owned(),
-                    |snapshot| format!("--previous={snapshot}"),
-                ));
-            }
-            Task::Activate { .. } => {
-                arguments.push(format!("--snapshot={}", contents.snapshot));
-                arguments.push(format!("--objects={}", contents.objects));
-                arguments.push(format!("--namespace={namespace}"));
-            }
-            Task::Compare { base, .. } => {
-                arguments.push(format!("--snapshot={}", contents.snapshot));
-                arguments.push(format!("--base={}", base.contents.snapshot));
-            }
-        }
-        arguments
-    }
-
-    /// The snapshot that the volumes hold untouched since a restore: only then times and sizes tell what differs. As read
-    /// before this restore was recorded, so that one that did not end compares everything.
-    fn held_snapshot(&self, memory: &Memory, target: &Manifest) -> Option<String> {
-        let record = self.seen.record.as_ref()?;
-        let at = volumes::clean_at(&record.spec.volumes).filter(|_| !record.spec.reclone)?;
-        // A snapshot is known by its name in the repository of its epoch and vault only.
-        let (vault, known) = memory.committed(&at.point)?;
-        let (target_vault, _) = memory.committed(&target.point)?;
-        (vault == target_vault && at.point.epoch == target.point.epoch)
-            .then(|| known.manifest.contents.snapshot.clone())
     }
 
     /// The manifest of the next copy, without its contents.
@@ -423,7 +352,7 @@ impl Round {
 }
 
 /// The vault that a task needs.
-fn vault_of<'a>(memory: &'a Memory, task: &'a Task) -> Option<&'a str> {
+pub(super) fn vault_of<'a>(memory: &'a Memory, task: &'a Task) -> Option<&'a str> {
     match task {
         Task::Backup { vault, .. } => Some(vault),
         Task::Restore(manifest)
@@ -436,7 +365,9 @@ fn vault_of<'a>(memory: &'a Memory, task: &'a Task) -> Option<&'a str> {
 fn same(running: &Task, wanted: &Task) -> bool {
     match (running, wanted) {
         (Task::Restore(running), Task::Restore(wanted)) => running.point == wanted.point,
-        (Task::Activate { epoch: running, .. }, Task::Activate { epoch: wanted, .. }) => running == wanted,
+        (Task::Activate { epoch: running, from }, Task::Activate { epoch: wanted, from: whose }) => {
+            running == wanted && from.point == whose.point
+        }
         (Task::Compare { kept: running, .. }, Task::Compare { kept: wanted, .. }) => {
             running.point == wanted.point
         }

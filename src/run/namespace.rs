@@ -115,10 +115,13 @@ impl Round {
             act::fence::label(client, namespace, false).await?;
             self.event(false, "Opened", "Start", "the namespace is open: the register may run here").await;
         }
-        if self.needs_activation(record) {
-            let base = record.volumes.at.as_ref().map(|at| &at.point);
-            let Some((_, committed)) = base.and_then(|point| memory.committed(point)) else {
-                return Err(RunError::again("the manifest of the copy that this site holds is not in reach"));
+        if let Some(point) = self.objects_due(record) {
+            let Some((_, committed)) = memory.committed(point) else {
+                return Err(RunError::again(&format!(
+                    "the objects of recovery point {point}, to which the volumes were restored, are in a vault that \
+                     is out of reach: bring it back, or set spec.failover.activation to External to run what this \
+                     namespace holds"
+                )));
             };
             let from = Box::new(committed.manifest.clone());
             let task = Task::Activate { epoch: record.epoch.clone(), from };
@@ -204,7 +207,7 @@ impl Round {
         let accounts: Vec<ServiceAccount> = owned(client, namespace, name).await?;
         apply(client, namespace, &[rbac::service_account(&self.owner)], &accounts).await?;
         let mut roles = vec![rbac::CAPTURE_ROLE];
-        if record.role.rules() && !record.held() && self.needs_activation(record) {
+        if record.role.rules() && !record.held() && self.objects_due(record).is_some() {
             roles.push(rbac::ACTIVATE_ROLE);
         }
         let wanted: Vec<RoleBinding> = roles.iter().map(|role| rbac::binding(&self.owner, role)).collect();

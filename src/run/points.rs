@@ -13,11 +13,11 @@ use super::memory::Memory;
 use super::round::Round;
 use crate::act;
 use crate::api::RecoveryPoint;
-use crate::api::data_embassy::Depth;
 use crate::api::epoch::PointRef;
 use crate::api::recovery_point::Consistency;
 use crate::api::recovery_point::RecoveryPointStatus;
 use crate::api::recovery_point::VerificationDepth;
+use crate::api::replication::Depth;
 use crate::plan::schedule;
 
 impl Round {

@@ -14,7 +14,9 @@ use crate::api::FENCE_ANNOTATION;
 use crate::api::FENCED_LABEL;
 use crate::api::Failover;
 use crate::api::Site;
+use crate::api::data_embassy::Activation;
 use crate::api::duration;
+use crate::api::epoch::PointRef;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::observe::cluster::Seen;
 use crate::observe::cluster::mounts;
@@ -106,15 +108,13 @@ impl Round {
     fn started(&self, record: &FailoverRecordSpec) -> bool {
         !self.is_closed()
             && self.seen.workloads.iter().all(|workload| workload.former.is_none())
-            && !self.needs_activation(record)
+            && self.objects_due(record).is_none()
     }
 
-    /// Whether the captured objects must be applied here: the bytes came from the other site in this very reign.
+    /// The recovery point whose captured objects the operator must apply before the register runs.
     #[must_use]
-    pub fn needs_activation(&self, record: &FailoverRecordSpec) -> bool {
-        self.embassy.spec.failover.activation == crate::api::data_embassy::Activation::Captured
-            && record.activated.as_ref() != Some(&record.epoch)
-            && record.volumes.at.as_ref().is_some_and(|at| at.point.epoch.site != self.parties.me)
+    pub fn objects_due<'a>(&self, record: &'a FailoverRecordSpec) -> Option<&'a PointRef> {
+        record.objects_due().filter(|_| self.embassy.spec.failover.activation == Activation::Captured)
     }
 
     /// What is known of another site.

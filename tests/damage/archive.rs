@@ -10,9 +10,9 @@ use std::{
 
 use data_embassy::{
     api::{
-        data_embassy::Depth,
         epoch::{Epoch, PointRef},
         recovery_point::Consistency,
+        replication::Depth,
     },
     mover::{
         backup::{BackupParameters, backup},

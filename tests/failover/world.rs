@@ -278,7 +278,7 @@ fn real_record(setting: Setting, me: usize, r: &Record, volume: Volume) -> Failo
         handover: r.handover.map(|copy| data_point(setting, copy)),
         volumes: Volumes { condition: volume.condition, at },
         ancestry: vec![],
-        activated: None,
+        objects: None,
         boot_ids: BTreeSet::new(),
         carriers: BTreeMap::new(),
         sequence: 0,

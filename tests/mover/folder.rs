@@ -30,8 +30,8 @@ impl Folder {
     }
 }
 
-fn refused(error: &io::Error) -> StoreError {
-    StoreError::Refused { reason: "NotFound".to_owned(), message: error.to_string() }
+fn damaged(error: &io::Error) -> StoreError {
+    StoreError::Damaged(error.to_string())
 }
 
 impl Store for Folder {
@@ -49,14 +49,14 @@ impl Store for Folder {
     }
 
     fn read(&self, kind: &str, name: &str) -> Result<Bytes, StoreError> {
-        fs::read(self.path(kind, name)).map(Bytes::from).map_err(|error| refused(&error))
+        fs::read(self.path(kind, name)).map(Bytes::from).map_err(|error| damaged(&error))
     }
 
     fn read_range(&self, kind: &str, name: &str, offset: u32, length: u32) -> Result<Bytes, StoreError> {
         use std::os::unix::fs::FileExt;
         let mut content = vec![0; length as usize];
-        let file = fs::File::open(self.path(kind, name)).map_err(|error| refused(&error))?;
-        file.read_exact_at(&mut content, offset.into()).map_err(|error| refused(&error))?;
+        let file = fs::File::open(self.path(kind, name)).map_err(|error| damaged(&error))?;
+        file.read_exact_at(&mut content, offset.into()).map_err(|error| damaged(&error))?;
         Ok(content.into())
     }
 

@@ -89,7 +89,7 @@ impl Replayed {
             peers: view.record.peers.clone(),
             volumes: view.record.volumes.clone(),
             ancestry: view.record.ancestry.clone(),
-            activated: view.record.activated.clone(),
+            objects: view.record.objects.clone(),
             boot_ids: view.record.boot_ids.clone(),
             sequence: view.record.sequence,
             carriers: view.record.carriers.clone(),

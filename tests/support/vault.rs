@@ -1,10 +1,12 @@
-//! A real vault on 127.0.0.1 with real certificates, on a runtime of its own so that blocking code can use it.
+//! A real vault on 127.0.0.1 with real certificates: on a runtime of its own so that blocking code can use it, or as the
+//! program that it is, so that it can be killed.
 
 use std::{
     fs,
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{self, Read, Write},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
+    process::{Child, Command},
     thread::JoinHandle,
 };
 
@@ -20,6 +22,7 @@ use data_embassy::{
         server::{Arguments, Server, VaultError},
     },
 };
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -37,9 +40,22 @@ pub struct TestVault {
     running: Option<Running>,
 }
 
-struct Running {
-    stop: oneshot::Sender<()>,
-    thread: JoinHandle<Result<(), VaultError>>,
+enum Running {
+    Here { stop: oneshot::Sender<()>, thread: JoinHandle<Result<(), VaultError>> },
+    Program(Child),
+}
+
+/// Ends a program as its Pod would, unless it has ended: its number may be another's by then.
+fn end(mut child: Child) {
+    if child.try_wait().unwrap().is_none() {
+        kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+        child.wait().unwrap();
+    }
+}
+
+/// An address that nobody listens at.
+fn free_address() -> SocketAddr {
+    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).unwrap()
 }
 
 impl TestVault {
@@ -48,8 +64,23 @@ impl TestVault {
         Self::start_with(|_| {})
     }
 
+    /// As the program, at an address that stays its own.
+    pub fn start_program() -> Self {
+        let mut vault = Self::prepare(|arguments| {
+            (arguments.listen, arguments.health_listen) = (free_address(), free_address());
+        });
+        assert!(vault.run_program(Command::new(Self::PROGRAM)), "the vault did not start");
+        vault
+    }
+
     /// With limits changed by `change`.
     pub fn start_with(change: impl FnOnce(&mut Arguments)) -> Self {
+        let mut vault = Self::prepare(change);
+        vault.run();
+        vault
+    }
+
+    fn prepare(change: impl FnOnce(&mut Arguments)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let authority = Authority::generate("luxembourg").unwrap();
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -64,10 +95,9 @@ impl TestVault {
         };
         change(&mut arguments);
         fs::create_dir(&arguments.tls).unwrap();
-        let mut vault = Self { folder, authority, address: any, health: any, arguments, running: None };
+        let vault = Self { folder, authority, address: any, health: any, arguments, running: None };
         vault.renew();
         fs::write(vault.arguments.tls.join("ca.crt"), vault.authority.certificate_pem()).unwrap();
-        vault.run();
         vault
     }
 
@@ -86,9 +116,56 @@ impl TestVault {
 
     /// Stops it; requests under way are finished.
     pub fn stop(&mut self) {
-        if let Some(running) = self.running.take() {
-            let _ = running.stop.send(());
-            running.thread.join().unwrap().unwrap();
+        match self.running.take() {
+            Some(Running::Here { stop, thread }) => {
+                let _ = stop.send(());
+                thread.join().unwrap().unwrap();
+            }
+            Some(Running::Program(child)) => end(child),
+            None => {}
+        }
+    }
+
+    /// Where the program is.
+    pub const PROGRAM: &str = env!("CARGO_BIN_EXE_data-embassy");
+
+    /// Starts it again on the same store as `program`, which may be the program under a tracer; false if it died at once.
+    pub fn run_program(&mut self, mut program: Command) -> bool {
+        self.stop();
+        let arguments = &self.arguments;
+        let flag = |name: &str, value: &dyn std::fmt::Display| format!("--{name}={value}");
+        program.arg("vault").args([
+            flag("site", &arguments.site),
+            flag("root", &arguments.root.display()),
+            flag("tls", &arguments.tls.display()),
+            flag("listen", &arguments.listen),
+            flag("health-listen", &arguments.health_listen),
+        ]);
+        (self.address, self.health) = (arguments.listen, arguments.health_listen);
+        self.running = Some(Running::Program(program.env("RUST_LOG", "warn").spawn().unwrap()));
+        while !self.try_health("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
+            if self.has_died() {
+                return false;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        true
+    }
+
+    /// Whether the program has ended by itself or was killed.
+    pub fn has_died(&mut self) -> bool {
+        match &mut self.running {
+            Some(Running::Program(child)) => child.try_wait().unwrap().is_some(),
+            Some(Running::Here { .. }) => false,
+            None => true,
+        }
+    }
+
+    /// Kills the program.
+    pub fn kill(&mut self) {
+        if let Some(Running::Program(child)) = &mut self.running {
+            child.kill().unwrap();
+            child.wait().unwrap();
         }
     }
 
@@ -105,7 +182,7 @@ impl TestVault {
             })
         });
         (self.address, self.health) = told.recv().unwrap();
-        self.running = Some(Running { stop, thread });
+        self.running = Some(Running::Here { stop, thread });
         while !self.health("/readyz").starts_with("HTTP/1.1 200") {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
@@ -113,12 +190,16 @@ impl TestVault {
 
     /// The whole answer of the health port.
     pub fn health(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(self.health).unwrap();
+        self.try_health(path).unwrap()
+    }
+
+    fn try_health(&self, path: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(self.health)?;
         let request = format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).unwrap();
+        stream.write_all(request.as_bytes())?;
         let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// A second vault with the same arguments, to its end.
@@ -192,9 +273,19 @@ pub struct Raw {
 impl Raw {
     /// Status and body of the answer.
     pub fn send(&self, method: &str, path: &str, body: impl Into<reqwest::blocking::Body>) -> (u16, String) {
+        self.try_send(method, path, body).unwrap()
+    }
+
+    /// Status and body of the answer, if there is one.
+    pub fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<reqwest::blocking::Body>,
+    ) -> reqwest::Result<(u16, String)> {
         let request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.url));
-        let answer = request.body(body).send().unwrap();
-        (answer.status().as_u16(), answer.text().unwrap())
+        let answer = request.body(body).send()?;
+        Ok((answer.status().as_u16(), answer.text()?))
     }
 
     /// Status and reason of a refusal.

@@ -3,15 +3,22 @@
 use std::time::{Duration, Instant};
 
 use data_embassy::{
-    trust::identity::Role,
+    trust::{
+        envelope::{Envelope, Purpose},
+        identity::Role,
+        signing::SiteKey,
+    },
     vault::{
         client::{ClientError, VaultClient},
-        protocol::{Mailbox, Policy},
+        protocol::{Mailbox, Policy, Problem},
     },
 };
 
+use bytes::Bytes;
+use serde_json::{Value, json};
+
 use crate::{
-    repository::{PATH, digest},
+    repository::{PATH, digest, prepared},
     support::vault::TestVault,
 };
 
@@ -51,6 +58,59 @@ fn the_vault_says_who_is_who() {
     let mover = vault.raw("tallinn", Role::Mover);
     assert_eq!(mover.send("GET", "/whoami", "").0, 200);
     assert_eq!(mover.refused("GET", "/keys", "").1, "NotForMovers");
+}
+
+/// A manifest as far as the vault reads it, by nobody in particular.
+fn manifest_of(inventory: &str) -> String {
+    let payload = json!({ "contents": { "inventory": inventory } }).to_string();
+    let key = SiteKey::generate().unwrap();
+    Envelope::sign(&key, "tallinn", Purpose::Manifest, payload).to_text()
+}
+
+#[test]
+fn a_point_with_holes_is_not_taken() {
+    let (vault, client) = prepared(QUOTA);
+    let operator = vault.raw("tallinn", Role::Operator);
+    let put = |sequence: i64, inventory: &str| {
+        let path = format!("/points/ns/register/1-tallinn/{sequence}");
+        let (status, body) = operator.send("PUT", &path, manifest_of(inventory));
+        (status, serde_json::from_str::<Problem>(&body).map(|problem| problem.message).unwrap_or_default())
+    };
+    let (pack, other) = (b"a pack".as_slice(), b"another pack".as_slice());
+    let store = |content: &Value| {
+        let content = content.to_string();
+        client.write("inventories", &digest(content.as_bytes()), content.clone().into()).unwrap();
+        digest(content.as_bytes())
+    };
+    let inventory = |base: Option<&str>, depth: i64, added: &[u8]| {
+        let added = [format!("data/{}", digest(added))];
+        json!({"version": 1, "base": base, "depth": depth, "config": "", "added": added, "dropped": []})
+    };
+    let first = inventory(None, 0, pack);
+    let name = digest(first.to_string().as_bytes());
+    let refused = |sequence: i64, name: &str, missing: &str| {
+        let (status, message) = put(sequence, name);
+        assert_eq!(status, 422, "{message}");
+        assert!(message.contains(missing), "{message}");
+    };
+    refused(1, &name, &format!("inventories/{name}"));
+    store(&first);
+    refused(1, &name, "2 objects");
+    client.write("config", "", Bytes::from_static(b"configuration")).unwrap();
+    refused(1, &name, &format!("data/{}", digest(pack)));
+    client.write("data", &digest(pack), pack.into()).unwrap();
+    assert_eq!(put(1, &name).0, 201);
+    // What it builds on must be whole, too.
+    let second = store(&inventory(Some(&name), 1, other));
+    refused(2, &second, &format!("data/{}", digest(other)));
+    client.write("data", &digest(other), other.into()).unwrap();
+    let lost = format!("embassies/ns/register/repo/1-tallinn/data/{}/{}", &digest(pack)[..2], digest(pack));
+    std::fs::remove_file(vault.store(&lost)).unwrap();
+    refused(2, &second, &format!("data/{}", digest(pack)));
+    client.write("data", &digest(pack), pack.into()).unwrap();
+    assert_eq!(put(2, &second).0, 201);
+    // The same again is answered although a disk may have lost something since.
+    assert_eq!(put(1, "no inventory's name").0, 409);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,6 +1,6 @@
 //! Applies the captured objects of a recovery point. All are tried; one that is refused fails the run by name.
 
-mod order;
+pub mod order;
 
 use std::time::Duration;
 

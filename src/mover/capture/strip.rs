@@ -57,11 +57,19 @@ fn resume(object: &mut Value) {
                 drop_from(spec, "nodeSelector", &[FENCED_LABEL]);
             }
         } else {
-            object["spec"]["replicas"] = json!(former);
+            replace(object, "replicas", json!(former));
         }
     }
     if let Some(former) = take_annotation(object, FORMER_SUSPEND) {
-        object["spec"]["suspend"] = json!(former == 0);
+        replace(object, "suspend", json!(former == 0));
+    }
+}
+
+/// Another value for a field that a fence has written. Whoever may write annotations must not make objects that no cluster takes.
+fn replace(object: &mut Value, field: &str, value: Value) {
+    let spec = object.as_object_mut().and_then(|fields| map(fields, "spec"));
+    if let Some(old) = spec.and_then(|spec| spec.get_mut(field)) {
+        *old = value;
     }
 }
 
@@ -160,6 +168,17 @@ mod tests {
             });
             assert_eq!(stripped(object)["spec"]["suspend"], suspend);
         }
+    }
+
+    #[test]
+    fn an_annotation_of_the_fence_makes_no_field_that_was_not_there() {
+        for spec in [json!(null), json!("text"), json!({"other": 1})] {
+            let annotations = json!({FORMER_REPLICAS: "3", FORMER_SUSPEND: "1"});
+            let object = json!({"kind": "ConfigMap", "metadata": {"annotations": annotations}, "spec": spec});
+            assert_eq!(stripped(object)["spec"], spec);
+        }
+        let object = json!({"kind": "ConfigMap", "metadata": {"annotations": {FORMER_REPLICAS: "3"}}});
+        assert_eq!(stripped(object), json!({"kind": "ConfigMap", "metadata": {}}));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use rustic_core::{BytesList, ErrorKind, FileType, Id, ReadBackend, RusticError, 
 use sha2::{Digest, Sha256};
 
 use super::{
+    kept::Kept,
     store::{Store, StoreError},
     windows::Windows,
 };
@@ -34,6 +35,7 @@ pub(super) struct Backend {
     uploaded: AtomicU64,
     sizes: OnceLock<HashMap<Id, u32>>,
     windows: Windows,
+    indexes: Kept,
 }
 
 impl fmt::Debug for Backend {
@@ -51,6 +53,7 @@ impl Backend {
             uploaded: AtomicU64::new(0),
             sizes: OnceLock::new(),
             windows: Windows::default(),
+            indexes: Kept::default(),
         }
     }
 
@@ -132,12 +135,18 @@ impl ReadBackend for Backend {
     }
 
     fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
+        if let Some(held) = self.indexes.get(id).filter(|_| kind == FileType::Index) {
+            return Ok(held);
+        }
         let name = file_name(kind, id);
         let content = self.ask(|store| store.read(kind.dirname(), &name)).map_err(failed)?;
         // A vault could serve one valid file under the name of another.
         let named_by_content = matches!(kind, FileType::Index | FileType::Snapshot | FileType::Pack);
         if named_by_content && Id::new(Sha256::digest(&content).into()) != *id {
             return Err(damaged("a file's content does not match its name"));
+        }
+        if kind == FileType::Index {
+            self.indexes.put(*id, content.clone());
         }
         Ok(content)
     }

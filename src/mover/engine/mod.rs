@@ -1,7 +1,9 @@
 //! The backup engine: the only place that knows `rustic_core` and its repository format.
 
 mod backend;
+mod kept;
 mod key;
+mod resume;
 mod store;
 mod windows;
 
@@ -105,6 +107,7 @@ impl Engine {
         backend.set_veto(Arc::new(veto));
         let fail = |error: Box<RusticError>| classify(&backend, &error);
         let snapshot = SnapshotOptions::default().host(HOST.to_owned()).to_snapshot().map_err(fail)?;
+        resume::adopt_leftovers(&repository, &backend).map_err(fail)?;
         let repository = repository.to_indexed_ids().map_err(fail)?;
         let options = BackupOptions::default();
         let made = repository.archive(&options, source, snapshot, &[PathBuf::from("/")]).map_err(fail)?;

@@ -34,6 +34,11 @@ pub enum StoreError {
         /// The vault's explanation.
         message: String,
     },
+    /// A file of the repository is missing, or shorter than its index says.
+    #[error(
+        "the repository is damaged: {0}; verify it, and restore from another recovery point or another vault"
+    )]
+    Damaged(String),
 }
 
 impl StoreError {
@@ -44,6 +49,7 @@ impl StoreError {
             Self::Unreachable(_) => Reason::VaultUnreachable,
             Self::Refused { reason, .. } if reason == "QuotaExceeded" => Reason::QuotaExceeded,
             Self::Refused { .. } => Reason::VaultRefused,
+            Self::Damaged(_) => Reason::RepositoryDamaged,
         }
     }
 }

@@ -19,18 +19,14 @@ use self::{
     needs::{Costs, Needs},
     objects::Volume,
 };
-use super::{
-    failure::Failure,
-    inventory::{self, Inventory},
-    outcome::VerifyDone,
-    progress::Progress,
-};
-use crate::api::data_embassy::Depth;
+use super::{failure::Failure, outcome::VerifyDone, progress::Progress};
 use crate::api::epoch::Epoch;
+use crate::api::replication::Depth;
 use crate::mover::engine::StoreError;
 use crate::plan::verification::{Checked, Damage, include};
 use crate::trust::{chain::ChainHead, signing::PublicKey, tls::Material};
 use crate::vault::client::{RepositoryClient, VaultClient};
+use crate::vault::inventory::{Inventory, KIND};
 
 /// What was verified before, kept away from the vault: against a store that is taken back in time.
 #[derive(Debug, Clone, Default)]
@@ -128,7 +124,7 @@ fn repository(
         deep::check(&client, key, newest.map(|(_, manifest)| manifest), &mut objects)?;
     }
     let mut needs = Needs::new(&objects);
-    let mut read = |name: &str| match client.read(inventory::KIND, name) {
+    let mut read = |name: &str| match client.read(KIND, name) {
         Ok(content) => Ok(Inventory::parse(&content).ok()),
         Err(error) => Err(Failure::from(StoreError::from(error))),
     };

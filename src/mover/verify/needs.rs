@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::api::epoch::PointRef;
 use crate::mover::failure::Failure;
-use crate::mover::inventory::{Inventory, KIND};
 use crate::plan::verification::{PointRange, Wrong, include};
+use crate::vault::inventory::{Inventory, KIND};
 
 /// What is known of the objects of one repository by reading all of them.
 #[derive(Debug, Default)]

@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 
 use super::needs::Objects;
-use crate::mover::{engine::StoreError, failure::Failure, inventory, inventory::sha256};
+use crate::mover::{engine::StoreError, failure::Failure, inventory::sha256};
 use crate::plan::verification::Wrong;
 use crate::vault::client::{ClientError, RepositoryClient};
+use crate::vault::inventory::KIND;
 
 /// What is read at once.
 const PARALLEL: usize = 4;
@@ -31,7 +32,7 @@ impl Volume {
 /// Reads all of a repository; one that is not there has no objects.
 pub(super) fn read(client: &RepositoryClient, volume: &Volume) -> Result<Objects, Failure> {
     let mut listed: Vec<(&str, String, u64)> = vec![];
-    for kind in ["data", "index", "snapshots", inventory::KIND] {
+    for kind in ["data", "index", "snapshots", KIND] {
         match client.list(kind) {
             Ok(found) => listed.extend(found.into_iter().map(|(name, size)| (kind, name, size))),
             Err(ClientError::NotFound { .. }) => return Ok(Objects::default()),

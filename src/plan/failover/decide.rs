@@ -273,7 +273,9 @@ fn ruling(view: &View) -> Action {
     }
     match (record.role, view.started) {
         (_, false) => Action::Start,
-        (Role::Promoting, true) => write(view, "the register runs here", |record| record.role = Role::Active),
+        (Role::Promoting, true) => write(view, "the register runs here", |record| {
+            *record = FailoverRecordSpec { role: Role::Active, ..volumes::activated(record) };
+        }),
         (_, true) => Action::Nothing,
     }
 }

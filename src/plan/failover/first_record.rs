@@ -103,7 +103,7 @@ fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> Failov
         handover: None,
         volumes,
         ancestry: vec![],
-        activated: None,
+        objects: None,
         boot_ids: before.boot_ids.clone(),
         carriers: BTreeMap::new(),
         sequence: 0,

@@ -139,11 +139,9 @@ impl View {
 }
 
 /// Nothing is asked for, and nothing runs here; every other site has just reported. For tests.
-#[cfg(test)]
-pub(crate) fn quiet(
-    record: FailoverRecordSpec,
-    others: impl IntoIterator<Item = (String, Document)>,
-) -> View {
+#[cfg(any(test, fuzzing))]
+#[must_use]
+pub fn quiet(record: FailoverRecordSpec, others: impl IntoIterator<Item = (String, Document)>) -> View {
     let peer = |(site, document)| {
         let document = Some(document);
         (site, Peer { document, reach: true, drained: true, recent: true, shares_vault: true, point: None })

@@ -10,10 +10,10 @@ pub fn clean_at(volumes: &Volumes) -> Option<&DataPoint> {
     volumes.at.as_ref().filter(|_| volumes.condition == VolumeCondition::Clean)
 }
 
-/// Before the first byte of a restore is written.
+/// Before the first byte of a restore is written. The objects of this namespace belong to bytes that are given up.
 #[must_use]
 pub fn restoring(record: &FailoverRecordSpec, target: &DataPoint) -> FailoverRecordSpec {
-    with(record, VolumeCondition::Restoring, Some(target.clone()))
+    FailoverRecordSpec { objects: None, ..with(record, VolumeCondition::Restoring, Some(target.clone())) }
 }
 
 /// After a restore to `point` ended with every byte on disk. What was given up is gone with it; a later restore gives up
@@ -27,10 +27,20 @@ pub fn restored(record: &FailoverRecordSpec, point: &Point) -> FailoverRecordSpe
     }
 }
 
-/// After a copy of volumes that nobody writes was committed as `point`.
+/// After a copy of volumes that nobody writes was committed as `point`, with the objects that this namespace holds.
 #[must_use]
 pub fn copied(record: &FailoverRecordSpec, point: &DataPoint) -> FailoverRecordSpec {
-    with(record, VolumeCondition::Clean, Some(point.clone()))
+    let complete = record.objects_due().is_none();
+    FailoverRecordSpec {
+        objects: complete.then(|| point.point.clone()),
+        ..with(record, VolumeCondition::Clean, Some(point.clone()))
+    }
+}
+
+/// After the objects of the point that the volumes were restored to are here, whoever brought them.
+#[must_use]
+pub fn activated(record: &FailoverRecordSpec) -> FailoverRecordSpec {
+    FailoverRecordSpec { objects: record.volumes.at.as_ref().map(|at| at.point.clone()), ..record.clone() }
 }
 
 /// Before the first Pod of a reign may write. The point that the volumes equal becomes the reign's origin.
@@ -116,6 +126,39 @@ mod tests {
             carried_on(&home, Some(&newest)).is_empty(),
             "the reign that begins names the point that it equals"
         );
+    }
+
+    #[test]
+    fn a_restore_leaves_the_objects_due_whosever_point_it_was() {
+        let own = Point { data: data("1/luxembourg/4"), ancestry: vec![] };
+        let begun = restoring(&copied(&record(), &own.data), &own.data);
+        let running = live(&restored(&begun, &own));
+        assert_eq!(running.objects_due(), Some(&own.data.point), "as after the loss of the namespace");
+        assert_eq!(activated(&running).objects_due(), None);
+    }
+
+    #[test]
+    fn objects_that_never_left_are_not_due() {
+        assert_eq!(live(&record()).objects_due(), None, "a first day");
+        let reign =
+            activated(&live(&restored(&record(), &Point { data: data("1/tallinn/6"), ancestry: vec![] })));
+        let next = FailoverRecordSpec { epoch: "4/luxembourg".parse().unwrap(), ..reign.clone() };
+        assert_eq!(
+            next.objects_due(),
+            None,
+            "a cancelled switch would undo each change since the reign began"
+        );
+        assert_eq!(
+            copied(&reign, &data("3/luxembourg/2")).objects_due(),
+            None,
+            "a switch that is taken back"
+        );
+    }
+
+    #[test]
+    fn objects_that_did_not_all_arrive_stay_due() {
+        let begun = live(&restored(&record(), &Point { data: data("1/tallinn/6"), ancestry: vec![] }));
+        assert!(copied(&begun, &data("3/luxembourg/1")).objects_due().is_some());
     }
 
     #[test]

@@ -43,6 +43,12 @@ pub enum ClientError {
         /// What is stored, if it was a manifest.
         text: Option<String>,
     },
+    /// It is shorter than what was asked for.
+    #[error("{message}")]
+    TooShort {
+        /// How much there is.
+        message: String,
+    },
     /// The vault cannot at the moment.
     #[error("the vault failed with status {status}: {message}")]
     Failed {
@@ -93,6 +99,7 @@ impl ClientError {
         match status {
             404 => Self::NotFound { message },
             409 => Self::Conflict { message, last, text },
+            416 => Self::TooShort { message },
             408 | 429 | 500.. => Self::Failed { status, message },
             _ => Self::Refused { reason, message },
         }
@@ -126,7 +133,7 @@ mod tests {
     #[test]
     fn only_what_may_pass_is_transient() {
         for (status, transient) in
-            [(400, false), (403, false), (404, false), (413, false), (500, true), (507, true)]
+            [(400, false), (403, false), (404, false), (413, false), (416, false), (500, true), (507, true)]
         {
             assert_eq!(ClientError::answer(status, b"").is_transient(), transient, "{status}");
         }

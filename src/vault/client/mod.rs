@@ -3,7 +3,9 @@
 mod error;
 mod operator;
 mod repository;
+mod throttle;
 
 pub use error::ClientError;
 pub use operator::VaultClient;
 pub use repository::RepositoryClient;
+pub use throttle::Throttle;

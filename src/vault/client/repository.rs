@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Read},
+    sync::Arc,
     thread::sleep,
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use bytes::Bytes;
 use reqwest::{
     Method,
-    blocking::{Client, RequestBuilder, Response},
+    blocking::{Body, Client, RequestBuilder},
     header::{ACCEPT, RANGE},
 };
 use sha2::{Digest, Sha256};
@@ -17,7 +18,10 @@ use sha2::{Digest, Sha256};
 use crate::trust::tls::{Material, blocking_client};
 use crate::vault::protocol::{REST_V2, StoredObject};
 
-use super::ClientError;
+use super::{
+    ClientError,
+    throttle::{Throttle, Throttled},
+};
 
 /// How often a request is sent in all.
 const TRIES: u32 = 5;
@@ -38,19 +42,26 @@ pub struct RepositoryClient {
     /// With a slash at its end.
     url: String,
     pause: Duration,
+    throttle: Option<Arc<Throttle>>,
 }
 
 impl RepositoryClient {
     /// `base_url` is `https://host:port`; `path` is `<namespace>/<name>/<epoch slug>`.
     pub fn new(base_url: &str, path: &str, material: &Material) -> Result<Self, ClientError> {
         let url = format!("{}/repo/{path}/", base_url.trim_end_matches('/'));
-        Ok(Self { client: blocking_client(material)?, url, pause: FIRST_PAUSE })
+        Ok(Self { client: blocking_client(material)?, url, pause: FIRST_PAUSE, throttle: None })
     }
 
     /// With another pause before the second try.
     #[must_use]
     pub fn with_pause(self, pause: Duration) -> Self {
         Self { pause, ..self }
+    }
+
+    /// With a limit to what is sent and received.
+    #[must_use]
+    pub fn with_throttle(self, throttle: Throttle) -> Self {
+        Self { throttle: Some(Arc::new(throttle)), ..self }
     }
 
     /// Where the repository is.
@@ -89,7 +100,7 @@ impl RepositoryClient {
         self.receive(&url, size, |client| client.get(&url), digest_of)
     }
 
-    /// A part of an object. One that ends early is an error.
+    /// A part of an object. One that ends early is an error: a line that was cut shows in the answer's length, so the object does.
     pub fn read_range(&self, kind: &str, name: &str, offset: u32, length: u32) -> Result<Bytes, ClientError> {
         if length == 0 {
             return Ok(Bytes::new());
@@ -100,8 +111,8 @@ impl RepositoryClient {
         if body.len() as u64 == u64::from(length) {
             Ok(body)
         } else {
-            let cause = format!("{} bytes came where {length} from {offset} on were asked for", body.len());
-            Err(ClientError::unexpected(&url, &cause))
+            let message = format!("{kind}/{name} ends {} bytes after {offset}, not {length}", body.len());
+            Err(ClientError::TooShort { message })
         }
     }
 
@@ -111,7 +122,16 @@ impl RepositoryClient {
         let url = self.object(kind, name);
         let size = bytes.len() as u64;
         // Cloning `Bytes` copies nothing.
-        self.send(&url, size, |client| client.request(Method::POST, &url).body(bytes.clone())).map(drop)
+        self.send(&url, size, |client| client.request(Method::POST, &url).body(self.body(bytes.clone())))
+            .map(drop)
+    }
+
+    fn body(&self, bytes: Bytes) -> Body {
+        if self.throttle.is_none() {
+            return bytes.into();
+        }
+        let size = bytes.len() as u64;
+        Body::sized(Throttled { inner: io::Cursor::new(bytes), throttle: self.throttle.clone() }, size)
     }
 
     fn config_size(&self) -> Result<Option<u64>, ClientError> {
@@ -141,12 +161,12 @@ impl RepositoryClient {
         url: &str,
         size: u64,
         request: impl Fn(&Client) -> RequestBuilder,
-        take: fn(&mut Response) -> io::Result<T>,
+        take: fn(&mut dyn Read) -> io::Result<T>,
     ) -> Result<T, ClientError> {
         let limit = PATIENCE + Duration::from_secs(size / SLOWEST);
         let mut pause = self.pause;
         for _ in 1..TRIES {
-            match once(url, request(&self.client).timeout(limit), take) {
+            match self.once(url, request(&self.client).timeout(limit), take) {
                 Err(error) if error.is_transient() => {
                     tracing::warn!(%error, "trying again in {pause:?}");
                     sleep(pause);
@@ -155,36 +175,38 @@ impl RepositoryClient {
                 result => return result,
             }
         }
-        once(url, request(&self.client).timeout(limit), take)
+        self.once(url, request(&self.client).timeout(limit), take)
+    }
+
+    fn once<T>(
+        &self,
+        url: &str,
+        request: RequestBuilder,
+        take: fn(&mut dyn Read) -> io::Result<T>,
+    ) -> Result<T, ClientError> {
+        let response = request.send().map_err(|error| ClientError::transport(url, &error.without_url()))?;
+        let cut = |error: io::Error| ClientError::transport(url, &error);
+        let status = response.status();
+        let mut body = Throttled { inner: response, throttle: self.throttle.clone() };
+        if status.is_success() {
+            take(&mut body).map_err(cut)
+        } else {
+            Err(ClientError::answer(status.as_u16(), &whole(&mut body).map_err(cut)?))
+        }
     }
 }
 
-fn once<T>(
-    url: &str,
-    request: RequestBuilder,
-    take: fn(&mut Response) -> io::Result<T>,
-) -> Result<T, ClientError> {
-    let mut response = request.send().map_err(|error| ClientError::transport(url, &error.without_url()))?;
-    let cut = |error: io::Error| ClientError::transport(url, &error);
-    let status = response.status();
-    if status.is_success() {
-        take(&mut response).map_err(cut)
-    } else {
-        Err(ClientError::answer(status.as_u16(), &whole(&mut response).map_err(cut)?))
-    }
+fn whole(body: &mut dyn Read) -> io::Result<Bytes> {
+    let mut content = vec![];
+    body.read_to_end(&mut content)?;
+    Ok(content.into())
 }
 
-fn whole(response: &mut Response) -> io::Result<Bytes> {
-    let mut body = vec![];
-    response.read_to_end(&mut body)?;
-    Ok(body.into())
-}
-
-fn digest_of(response: &mut Response) -> io::Result<String> {
+fn digest_of(body: &mut dyn Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut part = vec![0; 128 << 10];
     loop {
-        match response.read(&mut part)? {
+        match body.read(&mut part)? {
             0 => return Ok(hex::encode(hash.finalize())),
             length => hash.update(&part[..length]),
         }

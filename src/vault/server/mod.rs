@@ -2,6 +2,7 @@
 
 mod about;
 mod certificates;
+mod completeness;
 mod connections;
 mod disk;
 mod dispatch;
@@ -25,6 +26,12 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
 };
+
+/// What reads the words of a peer, for the fuzzer.
+#[cfg(fuzzing)]
+pub mod words {
+    pub use super::{completeness::check as completeness, repository::range, route::Route};
+}
 
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Signed manifests of recovery points: put once, never changed.
+//! Signed manifests of recovery points: put once, when all that they need is here, and never changed.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -11,6 +11,7 @@ use axum::{
 use crate::vault::protocol::{EpochPoints, MAX_DOCUMENT, MAX_POINTS, StoredPoint};
 
 use super::{
+    completeness,
     disk::{Published, names_in, text_of},
     dispatch::{Query, blocking},
     embassy::Reservation,
@@ -31,11 +32,12 @@ pub async fn put(
     let (embassy, quota) = query.writable(place, Area::Points, &slug.site).await?;
     let text = upload.text(MAX_DOCUMENT).await?;
     let mut space = Reservation::new(&embassy, quota);
-    let target = embassy.point(slug, sequence);
+    let (target, repository) = (embassy.point(slug, sequence), embassy.repository(slug));
     let vault = Arc::clone(query.vault);
     let published = blocking(move || {
         // The same document again needs no space, so a full quota must not refuse it.
         if !target.exists() {
+            completeness::check(&text, &repository)?;
             space.grow(text.len() as u64)?;
             if vault.workshop.create(&target, text.as_bytes())? == Published::New {
                 space.keep();

@@ -94,6 +94,18 @@ pub enum Refusal {
     /// A different configuration is there.
     #[error("the repository has a configuration already, and it is never overwritten")]
     Exists,
+    /// A recovery point with holes.
+    #[error(
+        "the recovery point needs {count} objects that are not stored here, such as '{first}': it was not taken, and \
+         no other that builds on them will be. Put them back from a copy of the vault's volume, or begin a new \
+         repository by a planned switch over and back"
+    )]
+    Incomplete {
+        /// One of them.
+        first: String,
+        /// How many.
+        count: usize,
+    },
     /// Another text is there.
     #[error("a different document is stored under this name, and it is never overwritten")]
     Different {
@@ -160,6 +172,7 @@ impl Refusal {
             Self::NoKeyFiles => "NoKeyFiles",
             Self::NoLocks => "NoLocks",
             Self::Exists => "Exists",
+            Self::Incomplete { .. } => "Incomplete",
             Self::Different { .. } => "Different",
             Self::OutOfOrder { .. } => "OutOfOrder",
             Self::WrongDigest { .. } => "WrongDigest",
@@ -182,6 +195,7 @@ impl Refusal {
             Self::BadRange(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Different { .. } | Self::OutOfOrder { .. } | Self::Damaged(_) => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::QuotaExceeded(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Incomplete { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Interrupted => StatusCode::REQUEST_TIMEOUT,
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Disk(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -91,7 +91,7 @@ pub async fn read(
     kind: Kind,
     name: &str,
 ) -> Result<Response, Refusal> {
-    let path = object(&folder(query, place, slug)?, kind, name);
+    let path = kind.file(&folder(query, place, slug)?, name);
     send(query, path, name).await
 }
 
@@ -111,7 +111,7 @@ pub async fn write(
     }
     let (embassy, quota) = writable(query, place, slug).await?;
     let limit = query.vault.max_object;
-    let target = object(&embassy.repository(slug), kind, name);
+    let target = kind.file(&embassy.repository(slug), name);
     if let Ok(stored) = tokio::fs::metadata(&target).await {
         let found = upload.digest(limit).await?;
         // Its first upload may not have been answered yet.
@@ -196,18 +196,12 @@ async fn send(query: &Query<'_>, path: PathBuf, what: &str) -> Result<Response, 
 }
 
 /// First and last byte of `bytes=FROM-` or `bytes=FROM-TO`.
-fn range(text: &str, length: u64) -> Option<(u64, u64)> {
+pub fn range(text: &str, length: u64) -> Option<(u64, u64)> {
     let (from, to) = text.strip_prefix("bytes=")?.split_once('-')?;
     let from: u64 = from.parse().ok()?;
     let last = length.checked_sub(1)?;
     let to = if to.is_empty() { last } else { to.parse::<u64>().ok()?.min(last) };
     (from <= to).then_some((from, to))
-}
-
-/// Packs are spread over folders by the first two digits, since there are many of them.
-fn object(folder: &Path, kind: Kind, name: &str) -> PathBuf {
-    let folder = folder.join(kind.text());
-    if kind == Kind::Data { folder.join(&name[..2]).join(name) } else { folder.join(name) }
 }
 
 fn objects(folder: &Path, kind: Kind) -> io::Result<Vec<StoredObject>> {
@@ -249,12 +243,5 @@ mod tests {
             assert_eq!(range(text, 10), None, "{text}");
         }
         assert_eq!(range("bytes=0-", 0), None);
-    }
-
-    #[test]
-    fn packs_are_spread() {
-        let name = "ab".repeat(32);
-        assert_eq!(object(Path::new("r"), Kind::Data, &name), PathBuf::from(format!("r/data/ab/{name}")));
-        assert_eq!(object(Path::new("r"), Kind::Index, &name), PathBuf::from(format!("r/index/{name}")));
     }
 }

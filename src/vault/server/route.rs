@@ -1,5 +1,7 @@
 //! The URL space. Names are checked here, strictly, so that no path ever leaves its folder.
 
+use std::path::{Path, PathBuf};
+
 use crate::trust::identity::is_site_name;
 
 use super::refusal::Refusal;
@@ -69,7 +71,15 @@ impl Kind {
         }
     }
 
-    fn parse(text: &str) -> Result<Self, Refusal> {
+    /// The file of an object in a repository's folder. Packs are spread by the first two digits, since there are many of them.
+    #[must_use]
+    pub fn file(self, repository: &Path, name: &str) -> PathBuf {
+        let folder = repository.join(self.text());
+        if self == Self::Data { folder.join(&name[..2]).join(name) } else { folder.join(name) }
+    }
+
+    /// Reads what is in the path.
+    pub fn parse(text: &str) -> Result<Self, Refusal> {
         [Self::Data, Self::Index, Self::Keys, Self::Locks, Self::Snapshots, Self::Inventories]
             .into_iter()
             .find(|kind| kind.text() == text)
@@ -246,6 +256,13 @@ mod tests {
         ] {
             assert_eq!(Route::parse(path).unwrap(), route, "{path}");
         }
+    }
+
+    #[test]
+    fn packs_are_spread() {
+        let name = "ab".repeat(32);
+        assert_eq!(Kind::Data.file(Path::new("r"), &name), PathBuf::from(format!("r/data/ab/{name}")));
+        assert_eq!(Kind::Index.file(Path::new("r"), &name), PathBuf::from(format!("r/index/{name}")));
     }
 
     #[test]

@@ -17,23 +17,47 @@ killed_after() {
   [ $code -eq 0 ] || return 2
 }
 
-# each_write WHAT SITE THERE BACK: after every write that SITE's operator makes in THERE; each time BACK leads home again.
-each_write() {
-  local what=$1 site=$2 there=$3 back=$4 number code writes start
+# reference WHAT SITE COMMAND: the command, undisturbed; how many writes SITE's operator makes in it is in WRITES.
+reference() {
+  local what=$1 site=$2 command=$3 writes start
   start=$(size_of "$(audit "$site")")
-  "$there" || { check "$what, undisturbed" false; return 1; }
+  "$command" || { check "$what, undisturbed" false; return 1; }
   writes=$(python3 "$SUITE/strike.py" writes "$(audit "$site")" "$NAMESPACE" "$start")
-  say "        $what: $(wc -l <<<"$writes") writes of $site's operator in the reference run"
+  WRITES=$(wc -l <<<"$writes")
+  say "        $what: $WRITES writes of $site's operator in the reference run"
   sed 's/^/            /' <<<"$writes"
-  "$back" || { check "back home after $what" false; return 1; }
-  for number in $(seq "${FROM_WRITE:-1}" "${STEP:-1}" "$(wc -l <<<"$writes")"); do
-    killed_after "$site" "$number" "$there"; code=$?
-    case $code in
-      0) check "$what, $site's operator killed after $STRUCK" true ;;
-      1) say "        there was no write $number this time" ;;
-      *) check "$what, $site's operator killed after ${STRUCK:-write $number}: ends as ordered" false; return 1 ;;
-    esac
-    "$back" || { check "back home after write $number" false; return 1; }
+}
+
+# killed_once WHAT SITE NUMBER COMMAND: the command ends as ordered, although SITE's operator was killed after that write.
+killed_once() {
+  local what=$1 site=$2 number=$3 command=$4
+  killed_after "$site" "$number" "$command"
+  case $? in
+    0) check "$what, $site's operator killed after $STRUCK" true ;;
+    1) say "        $what: there was no write $number this time" ;;
+    *) check "$what, $site's operator killed after ${STRUCK:-write $number}: ends as ordered" false; return 1 ;;
+  esac
+}
+
+# each_write SITE WHAT THERE RETURN BACK: after every write that SITE's operator makes in THERE, and in BACK if RETURN says what
+# that is; without, BACK leads home undisturbed.
+each_write() {
+  local site=$1 what=$2 there=$3 return=$4 back=$5 number most
+  reference "$what" "$site" "$there" || return 1
+  most=$WRITES
+  if [ -n "$return" ]; then
+    reference "$return" "$site" "$back" || return 1
+    most=$((WRITES > most ? WRITES : most))
+  else
+    "$back" || { check "back home after $what" false; return 1; }
+  fi
+  for number in $(seq "${FROM_WRITE:-1}" "${STEP:-1}" "$most"); do
+    killed_once "$what" "$site" "$number" "$there" || return 1
+    if [ -n "$return" ]; then
+      killed_once "$return" "$site" "$number" "$back" || return 1
+    else
+      "$back" || { check "back home after write $number" false; return 1; }
+    fi
   done
 }
 
@@ -41,8 +65,10 @@ there_as_planned() { order tallinn luxembourg $(($(number_in tallinn) + 1)) && u
 in_step_quickly() { has_role "$2" Active && free_standby "$1" "$2"; }
 back_as_planned() { order luxembourg tallinn $(($(number_in luxembourg) + 1)) && until_true 120 "the switch ends" in_step_quickly luxembourg tallinn; }
 
-scenario_kill_after_each_write_planned_home() { each_write "planned switch" tallinn there_as_planned back_as_planned; judge tallinn tallinn luxembourg; }
-scenario_kill_after_each_write_planned_embassy() { each_write "planned switch" luxembourg there_as_planned back_as_planned; judge tallinn tallinn luxembourg; }
+# Both ways, so that the operator that is killed gives the role away and takes it.
+kill_both_ways() { each_write "$1" "planned switch abroad" there_as_planned "planned switch home" back_as_planned; judge tallinn tallinn luxembourg; }
+scenario_kill_after_each_write_planned_home() { kill_both_ways tallinn; }
+scenario_kill_after_each_write_planned_embassy() { kill_both_ways luxembourg; }
 
 # Forced, with home fenced by a person: the order alone is what the kills hit.
 forced_there() {
@@ -64,7 +90,7 @@ forced_back() { allow_loss luxembourg tallinn "$FENCED_AT" && bring_home && home
 
 scenario_kill_after_each_write_forced() {
   home_fenced || { check "home is fenced" false; return 1; }
-  each_write "forced switch" luxembourg forced_there forced_back
+  each_write luxembourg "forced switch" forced_there "" forced_back
   fence tallinn lift
   in_step luxembourg tallinn
   judge tallinn tallinn luxembourg

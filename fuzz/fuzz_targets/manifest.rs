@@ -1,0 +1,22 @@
+//! Manifests of recovery points, and inventories of what they need.
+#![no_main]
+
+use std::{collections::BTreeSet, path::Path};
+
+use data_embassy::{
+    plan::manifest::Manifest,
+    vault::{inventory::Inventory, server::words::completeness},
+};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    if let Ok(manifest) = serde_json::from_str::<Manifest>(text) {
+        let _ = (manifest.point(), manifest.object());
+    }
+    if let Ok(inventory) = Inventory::parse(text.as_bytes()) {
+        let mut needed = BTreeSet::new();
+        inventory.apply(&mut needed);
+        assert!(needed.len() <= inventory.added.len());
+    }
+    let _ = completeness(text, Path::new("/nonexistent"));
+});

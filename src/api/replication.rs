@@ -1,0 +1,183 @@
+//! How copies are made: how often, by what, at which speed, how many are kept, and when they are verified.
+
+use std::{fmt, str::FromStr};
+
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// How copies are made.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Replication {
+    /// Most data that may be lost, as time: `15m`. The schedule follows from it.
+    #[schemars(length(min = 1, max = 8))]
+    #[x_kube(
+        validation = ("self.matches('^[1-9][0-9]{0,5}[smhd]$')", "replication.rpo must be a whole number above zero and one unit of s, m, h or d, such as 15m"),
+        validation = ("!self.matches('^[1-9][0-9]{0,5}[smhd]$') || (int(self.substring(0, size(self) - 1)) * (self.endsWith('s') ? 1 : self.endsWith('m') ? 60 : self.endsWith('h') ? 3600 : 86400) >= 30)", "replication.rpo must be at least 30s: a recovery point is a verified copy of the whole namespace; for less, replicate inside the database as well"),
+        validation = ("!self.matches('^[1-9][0-9]{0,5}[smhd]$') || (int(self.substring(0, size(self) - 1)) * (self.endsWith('s') ? 1 : self.endsWith('m') ? 60 : self.endsWith('h') ? 3600 : 86400) <= 604800)", "replication.rpo must be at most 7d: a register whose copy may be older is not protected")
+    )]
+    pub rpo: String,
+    /// Which engine copies; exactly one.
+    pub driver: Driver,
+    /// How many recovery points are kept as objects in the clusters; the vault keeps all.
+    #[serde(default)]
+    pub retention: Retention,
+    /// When the vault is read back and verified; without it only restores are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+    /// How much of the line between sites a copy may take; without it all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bandwidth: Option<Bandwidth>,
+}
+
+/// A limit to what movers send to, or fetch from, another site's vault. The last copy of a planned switch is not slowed.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Bandwidth {
+    /// Bytes a second, by one mover: `10Mi`.
+    #[schemars(length(min = 3, max = 8))]
+    #[x_kube(validation = ("self.matches('^[1-9][0-9]{0,5}[MG]i$')", "replication.bandwidth.limit must be a whole number of Mi or Gi bytes a second, such as 10Mi; to copy nothing for a while use spec.suspend"))]
+    pub limit: String,
+    /// Hours of each day in which it holds, in UTC or with a time zone behind them: `07:00-19:00 Europe/Tallinn`. Without: always.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 11, max = 60))]
+    #[x_kube(
+        validation = ("self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]-([01][0-9]|2[0-3]):[0-5][0-9]( [A-Za-z0-9_+/-]+)?$')", "replication.bandwidth.during must be two times of day, such as 07:00-19:00, with at most a time zone behind them"),
+        validation = ("!self.matches('^[0-9:]{5}-[0-9:]{5}') || self.substring(0, 5) != self.substring(6, 11)", "replication.bandwidth.during begins when it ends; leave it out for the whole day")
+    )]
+    pub during: Option<String>,
+}
+
+impl Bandwidth {
+    /// The limit, in bytes a second; the least one that admission allows where it cannot be read.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        let unit: u64 = if self.limit.ends_with("Gi") { 1 << 30 } else { 1 << 20 };
+        let number: u64 = self.limit.trim_end_matches(['M', 'G', 'i']).parse().unwrap_or(1);
+        number.saturating_mul(unit)
+    }
+}
+
+/// When all that the vault holds is read back, and how far that goes.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Verification {
+    /// Cron schedule in UTC, or with a time zone behind it: `0 3 * * *`. `H` in place of a number spreads embassies: `H 3 * * *`.
+    #[schemars(length(min = 9, max = 100))]
+    #[x_kube(validation = ("self.matches('^[^ ]+( [^ ]+){4,5}$')", "replication.verification.schedule must be the five fields of a cron schedule (minute, hour, day of month, month, day of week), such as '0 3 * * *', with at most a time zone behind them"))]
+    pub schedule: String,
+    /// How far it goes.
+    #[serde(default)]
+    pub depth: Depth,
+}
+
+/// How far a verification goes.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Depth {
+    /// Without any key: SHA-256 of every file, every signature, every chain, nothing taken back.
+    #[default]
+    Quick,
+    /// Also every blob decrypted and compared with its id, where this site holds the key.
+    Deep,
+}
+
+impl fmt::Display for Depth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Quick => "Quick",
+            Self::Deep => "Deep",
+        })
+    }
+}
+
+impl FromStr for Depth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        [Self::Quick, Self::Deep]
+            .into_iter()
+            .find(|depth| depth.to_string() == text)
+            .ok_or_else(|| "write Quick or Deep".to_owned())
+    }
+}
+
+/// The copying engine: exactly one member is set.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("has(self.builtin)", "replication.driver needs exactly one engine; write 'driver: {builtin: {copyMethod: Direct}}'"))]
+pub struct Driver {
+    /// The operator's own mover.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builtin: Option<Builtin>,
+}
+
+/// The operator's own mover.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Builtin {
+    /// Where the bytes are read from.
+    pub copy_method: CopyMethod,
+}
+
+/// Where the mover reads the bytes from.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyMethod {
+    /// From the volume in use; the recovery point is marked `Fuzzy` unless the writers had stopped.
+    Direct,
+}
+
+/// How many recovery points stay as objects in the cluster.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("self.keepLast >= oldSelf.keepLast && self.daily >= oldSelf.daily && self.weekly >= oldSelf.weekly", "replication.retention can only grow: a smaller one would drop recovery points that somebody may count on; create a new DataEmbassy for a shorter history"))]
+pub struct Retention {
+    /// The newest ones.
+    #[serde(default = "Retention::default_keep_last")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub keep_last: i64,
+    /// The newest of each of so many days.
+    #[serde(default = "Retention::default_daily")]
+    #[schemars(range(min = 0, max = 366))]
+    pub daily: i64,
+    /// The newest of each of so many weeks.
+    #[serde(default = "Retention::default_weekly")]
+    #[schemars(range(min = 0, max = 520))]
+    pub weekly: i64,
+}
+
+impl Retention {
+    const fn default_keep_last() -> i64 {
+        24
+    }
+
+    const fn default_daily() -> i64 {
+        14
+    }
+
+    const fn default_weekly() -> i64 {
+        8
+    }
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self {
+            keep_last: Self::default_keep_last(),
+            daily: Self::default_daily(),
+            weekly: Self::default_weekly(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_read_in_bytes() {
+        for (limit, bytes) in [("1Mi", 1 << 20), ("10Mi", 10 << 20), ("2Gi", 2 << 30)] {
+            assert_eq!(Bandwidth { limit: limit.to_owned(), during: None }.bytes(), bytes);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a mover Job is started with.
+
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
+
+use super::error::RunError;
+use super::memory::Memory;
+use super::movers::vault_of;
+use super::round::Round;
+use crate::api::recovery_point::Consistency;
+use crate::observe::cluster::mounts;
+use crate::plan::desired::jobs::MoverIntent;
+use crate::plan::desired::jobs::mover;
+use crate::plan::failover::volumes;
+use crate::plan::manifest::Manifest;
+use crate::plan::task::Task;
+
+impl Round {
+    /// The Job of a task, at the vault of that address.
+    pub(super) fn job(&self, memory: &Memory, task: &Task, url: &str) -> Result<Job, RunError> {
+        let claims: Vec<String> = self.seen.claims.iter().map(ResourceExt::name_any).collect();
+        let arguments = self.arguments(memory, task, url, &claims);
+        let text = serde_json::to_string(task).map_err(RunError::defect)?;
+        let attempt = memory.failures;
+        let id = if attempt == 0 { task.id() } else { format!("{}-try{attempt}", task.id()) };
+        Ok(mover(&MoverIntent {
+            owner: &self.owner,
+            verb: task.verb(),
+            id: &id,
+            arguments: &arguments,
+            task: &text,
+            image: &self.context.settings.image,
+            pull_policy: &self.context.settings.pull_policy,
+            claims: &claims,
+            node: self.node_in_use().as_deref(),
+        }))
+    }
+
+    /// The node of a Pod that uses a protected claim: a `ReadWriteOnce` volume can be mounted nowhere else.
+    fn node_in_use(&self) -> Option<String> {
+        let pod = self.seen.pods.iter().find(|pod| mounts(pod, &self.seen.claims))?;
+        pod.spec.as_ref()?.node_name.clone()
+    }
+
+    fn arguments(&self, memory: &Memory, task: &Task, url: &str, claims: &[String]) -> Vec<String> {
+        let manifest = task.manifest();
+        let (namespace, name) = (&self.owner.namespace, &self.owner.name);
+        let mut arguments = vec![
+            format!("--vault={url}"),
+            format!("--repository={namespace}/{name}/{}", manifest.point.epoch.slug()),
+        ];
+        arguments.extend(self.bandwidth(memory, task));
+        let contents = &manifest.contents;
+        match task {
+            Task::Backup { .. } => {
+                arguments.push(format!("--namespace={namespace}"));
+                arguments.push(format!("--embassy={name}"));
+                let excluded = &self.embassy.spec.protect.objects.exclude;
+                arguments
+                    .extend(excluded.iter().map(|kind| format!("--exclude={}/{}", kind.group, kind.kind)));
+                arguments.extend(claims.iter().map(|claim| format!("--claim={claim}")));
+                let way = vault_of(memory, task).and_then(|vault| memory.ways.get(vault));
+                let before = way.and_then(|way| way.last(&manifest.point.epoch));
+                let base = before.map(|known| &known.manifest.contents.inventory);
+                arguments.extend(base.map(|base| format!("--inventory-base={base}")));
+            }
+            Task::Restore(_) => {
+                arguments.push(format!("--snapshot={}", contents.snapshot));
+                arguments.push(format!("--content-digest={}", contents.content_digest));
+                arguments.push(format!("--bytes={}", contents.bytes));
+                arguments.push(format!("--files={}", contents.files));
+                arguments.extend(manifest.claims.iter().map(|claim| format!("--claim={claim}")));
+                arguments.push(self.held_snapshot(memory, manifest).map_or_else(
+                    || "--full-compare".to_owned(),
+                    |snapshot| format!("--previous={snapshot}"),
+                ));
+            }
+            Task::Activate { .. } => {
+                arguments.push(format!("--snapshot={}", contents.snapshot));
+                arguments.push(format!("--objects={}", contents.objects));
+                arguments.push(format!("--namespace={namespace}"));
+            }
+            Task::Compare { base, .. } => {
+                arguments.push(format!("--snapshot={}", contents.snapshot));
+                arguments.push(format!("--base={}", base.contents.snapshot));
+            }
+        }
+        arguments
+    }
+
+    /// The snapshot that the volumes hold untouched since a restore: only then times and sizes tell what differs. As read
+    /// before this restore was recorded, so that one that did not end compares everything.
+    fn held_snapshot(&self, memory: &Memory, target: &Manifest) -> Option<String> {
+        let record = self.seen.record.as_ref()?;
+        let at = volumes::clean_at(&record.spec.volumes).filter(|_| !record.spec.reclone)?;
+        // A snapshot is known by its name in the repository of its epoch and vault only.
+        let (vault, known) = memory.committed(&at.point)?;
+        let (target_vault, _) = memory.committed(&target.point)?;
+        (vault == target_vault && at.point.epoch == target.point.epoch)
+            .then(|| known.manifest.contents.snapshot.clone())
+    }
+
+    /// A limit holds on the way to another site's vault. A switch that a person ordered is not slowed.
+    fn bandwidth(&self, memory: &Memory, task: &Task) -> Vec<String> {
+        let abroad = vault_of(memory, task).is_some_and(|vault| vault != self.parties.me);
+        let ordered =
+            matches!(task, Task::Backup { manifest, .. } if manifest.consistency == Consistency::Final);
+        let wanted = self.embassy.spec.replication.bandwidth.as_ref();
+        wanted.filter(|_| abroad && !ordered).map_or_else(Vec::new, |wanted| {
+            let during = wanted.during.iter().map(|during| format!("--bandwidth-during={during}"));
+            during.chain([format!("--bandwidth={}", wanted.bytes())]).collect()
+        })
+    }
+}

@@ -9,8 +9,11 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
+use serde_json::json;
+
+use crate::plan::desired::jobs::secret_of;
 
 /// Why a Job could not be started or removed.
 #[derive(Debug, thiserror::Error)]
@@ -20,7 +23,8 @@ pub struct MoverError {
     source: kube::Error,
 }
 
-/// Creates the Job, then the Secret that its Pod mounts: it belongs to the Job and goes with it.
+/// Creates the Job, then the Secret that its Pod mounts, which belongs to the Job and goes with it; then lets it start. A Job that
+/// still is suspended in a later round was left by an operator that ended in between, and is removed.
 pub async fn start(
     client: &Client,
     job: &Job,
@@ -33,11 +37,11 @@ pub async fn start(
         Ok(created) => created,
         // It was started before this operator looked; its outcome will be read.
         Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
-        Err(source) => return Err(failed("start the mover Job", source)),
+        Err(source) => return Err(failed("create the mover Job", source)),
     };
     let secret = Secret {
         metadata: ObjectMeta {
-            name: Some(name.clone()),
+            name: secret_of(job).map(str::to_owned),
             namespace: Some(namespace.clone()),
             labels: job.metadata.labels.clone(),
             owner_references: Some(vec![OwnerReference {
@@ -55,11 +59,11 @@ pub async fn start(
         ..Secret::default()
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-    match secrets.create(&PostParams::default(), &secret).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(source) => Err(failed("write the mover's credentials", source)),
-    }
+    let written = secrets.create(&PostParams::default(), &secret).await;
+    written.map_err(|source| failed("write the mover's credentials", source))?;
+    let start = Patch::Merge(json!({"metadata": {"uid": created.uid()}, "spec": {"suspend": false}}));
+    let started = jobs.patch(&name, &PatchParams::default(), &start).await;
+    started.map(drop).map_err(|source| failed("start the mover Job", source))
 }
 
 /// Removes a Job with its Pod and its Secret.

@@ -1,6 +1,6 @@
 //! What a mover Job is started with.
 
-use k8s_openapi::api::batch::v1::Job;
+use k8s_openapi::{api::batch::v1::Job, jiff::Timestamp};
 use kube::ResourceExt;
 
 use super::error::RunError;
@@ -32,6 +32,7 @@ impl Round {
             image: &self.context.settings.image,
             pull_policy: &self.context.settings.pull_policy,
             claims: &claims,
+            stamp: Timestamp::now().as_millisecond(),
             node: self.node_in_use().as_deref(),
         }))
     }

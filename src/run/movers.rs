@@ -24,6 +24,7 @@ use crate::mover::outcome::Outcome;
 use crate::observe::cluster::mounts;
 use crate::observe::post::Committed;
 use crate::plan::bandwidth::Hours;
+use crate::plan::desired::jobs::is_unstarted;
 use crate::plan::failover::Point;
 use crate::plan::failover::volumes;
 use crate::plan::manifest::Contents;
@@ -53,12 +54,16 @@ pub fn ended(job: &Job) -> bool {
 }
 
 impl Round {
-    /// Reads the outcome of every Job that ended. Returns the record if it changed.
+    /// Reads the outcome of every Job that ended, and removes those that an operator left before they began. Returns the record
+    /// if it changed.
     pub async fn finish_movers(
         &self,
         memory: &mut Memory,
         record: &FailoverRecord,
     ) -> Result<Option<FailoverRecord>, RunError> {
+        for job in self.seen.jobs.iter().filter(|job| is_unstarted(job)) {
+            act::movers::remove(&self.context.client, job).await?;
+        }
         for job in self.seen.jobs.iter().filter(|job| ended(job)) {
             let Some(task) = task(job) else {
                 act::movers::remove(&self.context.client, job).await?;

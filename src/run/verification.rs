@@ -21,6 +21,7 @@ use crate::api::replication::Depth;
 use crate::mover::outcome::Outcome;
 use crate::mover::outcome::VerifyDone;
 use crate::plan::desired::Owner;
+use crate::plan::desired::jobs::is_unstarted;
 use crate::plan::desired::jobs::MoverIntent;
 use crate::plan::desired::jobs::Verb;
 use crate::plan::desired::jobs::mover;
@@ -125,6 +126,9 @@ impl Round {
         };
         if memory.verification.remembered.is_none() {
             memory.verification.remembered = Some(self.remembered().await?);
+        }
+        for job in self.seen.verifications.iter().filter(|job| is_unstarted(job)) {
+            act::movers::remove(&self.context.client, job).await?;
         }
         for job in self.seen.verifications.iter().filter(|job| ended(job)) {
             match self.outcome(job) {
@@ -282,6 +286,7 @@ impl Round {
             image: &self.context.settings.image,
             pull_policy: &self.context.settings.pull_policy,
             claims: &[],
+            stamp: Timestamp::now().as_millisecond(),
             node: None,
         })
     }

@@ -25,6 +25,8 @@ use crate::plan::task::TASK_ANNOTATION;
 pub const VOLUMES_ROOT: &str = "/volumes";
 /// Where the mover finds its key and certificates.
 pub const CREDENTIALS: &str = "/etc/data-embassy/mover";
+/// The volume of that.
+const CREDENTIALS_VOLUME: &str = "credentials";
 /// Scratch space: captured objects and the repository's index cache.
 pub const SCRATCH: &str = "/work";
 
@@ -88,6 +90,8 @@ pub struct MoverIntent<'a> {
     pub pull_policy: &'a str,
     /// Protected claims.
     pub claims: &'a [String],
+    /// Milliseconds since 1970: the Secret of a Job that was removed may still be there when another one of its name is made.
+    pub stamp: i64,
     /// Node where the claims are in use: a `ReadWriteOnce` volume can be mounted there only.
     pub node: Option<&'a str>,
 }
@@ -95,7 +99,7 @@ pub struct MoverIntent<'a> {
 /// Longest name of a Job: its Pods bear it as a label.
 const LONGEST_NAME: usize = 63;
 
-/// Name of the Job and of its Secret. A long one is cut and told apart by a digest.
+/// Name of the Job. A long one is cut and told apart by a digest.
 #[must_use]
 pub fn name(owner: &Owner, verb: Verb, id: &str) -> String {
     let full = format!("{}-{}-{id}", owner.name, verb.as_str());
@@ -107,7 +111,22 @@ pub fn name(owner: &Owner, verb: Verb, id: &str) -> String {
     format!("{}-{digest}", kept.trim_end_matches('-'))
 }
 
-/// The Job. It is never retried by itself: the operator reads why it failed and decides.
+/// Name of the Secret that the Pod of a mover Job mounts.
+#[must_use]
+pub fn secret_of(job: &Job) -> Option<&str> {
+    let volumes = job.spec.as_ref()?.template.spec.as_ref()?.volumes.as_ref()?;
+    let volume = volumes.iter().find(|volume| volume.name == CREDENTIALS_VOLUME)?;
+    volume.secret.as_ref()?.secret_name.as_deref()
+}
+
+/// Whether a mover Job was created and not started: its operator ended in between.
+#[must_use]
+pub fn is_unstarted(job: &Job) -> bool {
+    job.spec.as_ref().and_then(|spec| spec.suspend).unwrap_or(false)
+}
+
+/// The Job. It begins suspended, since its Secret can only belong to it once it is there. It is never retried by itself: the
+/// operator reads why it failed and decides.
 #[must_use]
 pub fn mover(intent: &MoverIntent) -> Job {
     let mut labels = intent.owner.labels();
@@ -122,12 +141,13 @@ pub fn mover(intent: &MoverIntent) -> Job {
             ..ObjectMeta::default()
         },
         spec: Some(JobSpec {
+            suspend: Some(true),
             backoff_limit: Some(0),
             // A safety net only: the operator removes a Job as soon as its outcome is recorded.
             ttl_seconds_after_finished: Some(86_400),
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
-                spec: Some(pod(intent, &name)),
+                spec: Some(pod(intent, &format!("{name}-{}", intent.stamp))),
             },
             ..JobSpec::default()
         }),
@@ -151,9 +171,9 @@ fn pod(intent: &MoverIntent, secret: &str) -> PodSpec {
             });
         }
     }
-    mounts.push(mount("credentials", CREDENTIALS, true));
+    mounts.push(mount(CREDENTIALS_VOLUME, CREDENTIALS, true));
     volumes.push(Volume {
-        name: "credentials".to_owned(),
+        name: CREDENTIALS_VOLUME.to_owned(),
         secret: Some(SecretVolumeSource {
             secret_name: Some(secret.to_owned()),
             default_mode: Some(0o400),
@@ -269,6 +289,7 @@ mod tests {
             image: "data-embassy:dev",
             pull_policy: "IfNotPresent",
             claims: &claims,
+            stamp: 1,
             node: Some("node-a"),
         };
         let made = mover(&intent);

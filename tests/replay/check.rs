@@ -55,9 +55,13 @@ impl Replayed {
         if !trace.is_whole() {
             return Err("the view is not the one that the digest names".to_owned());
         }
+        let site =
+            trace.view.as_ref().map(|view| &view.record).or(trace.did.record()).map(|record| &record.site);
+        let first = site.is_some_and(|site| self.begun.insert((trace.embassy.clone(), site.clone())));
         if let Some(view) = &trace.view {
-            let first = self.begun.insert((trace.embassy.clone(), view.record.site.clone()));
             self.follows(trace, view, first)?;
+            // What a killed process wrote and did not log is known from here on.
+            self.sites.insert((trace.embassy.clone(), view.record.site.clone()), view.record.clone());
             decides(view, &trace.did)?;
             self.decided_again += 1;
             let shown = view.documents();

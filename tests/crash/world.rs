@@ -195,7 +195,7 @@ impl World {
             sleep(Duration::from_millis(2));
         }
         if vault.is_some() {
-            self.undisturb_vault();
+            self.clear_vault();
         }
     }
 
@@ -214,6 +214,11 @@ impl World {
 
     fn undisturb_vault(&mut self) {
         assert!(self.vault.run_program(Command::new(TestVault::PROGRAM)), "the vault does not start again");
+    }
+
+    /// Started again when nobody sends anything, the vault has thrown away what kills cut off.
+    fn clear_vault(&mut self) {
+        self.undisturb_vault();
         let left = fs::read_dir(self.vault.store("tmp")).unwrap().count();
         assert_eq!(left, 0, "uploads that a kill cut off");
     }
@@ -259,7 +264,7 @@ impl World {
             self.keep_vault();
         }
         if vault.is_some() {
-            self.undisturb_vault();
+            self.clear_vault();
         }
         let tree = tree(&self.volume("home"));
         self.committed.push((manifest, tree));

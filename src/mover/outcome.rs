@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::verify::Seen;
 use crate::api::epoch::Epoch;
+use crate::plan::manifest::Contents;
 use crate::plan::verification::{Checked, narrow};
 use crate::trust::chain::ChainHead;
 
@@ -56,6 +57,20 @@ pub struct BackupDone {
     pub inventory: String,
     /// Bytes sent to the vault.
     pub uploaded_bytes: u64,
+}
+
+impl From<BackupDone> for Contents {
+    fn from(done: BackupDone) -> Self {
+        let number = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+        Self {
+            snapshot: done.snapshot,
+            bytes: number(done.bytes),
+            files: number(done.files),
+            objects: number(done.objects),
+            content_digest: done.content_digest,
+            inventory: done.inventory,
+        }
+    }
 }
 
 /// Facts about a finished restore.

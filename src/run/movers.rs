@@ -61,7 +61,7 @@ impl Round {
         memory: &mut Memory,
         record: &FailoverRecord,
     ) -> Result<Option<FailoverRecord>, RunError> {
-        for job in self.seen.jobs.iter().filter(|job| is_unstarted(job)) {
+        for job in self.seen.jobs.iter().chain(&self.seen.verifications).filter(|job| is_unstarted(job)) {
             act::movers::remove(&self.context.client, job).await?;
         }
         for job in self.seen.jobs.iter().filter(|job| ended(job)) {
@@ -106,15 +106,7 @@ impl Round {
         let current = task.is_current(&record.spec);
         match (task, outcome) {
             (Task::Backup { vault, manifest }, Ok(Outcome::Backup(done))) if current => {
-                let contents = Contents {
-                    snapshot: done.snapshot,
-                    bytes: number(done.bytes),
-                    files: number(done.files),
-                    objects: number(done.objects),
-                    content_digest: done.content_digest,
-                    inventory: done.inventory,
-                };
-                let manifest = Manifest { contents, ..(**manifest).clone() };
+                let manifest = Manifest { contents: done.into(), ..(**manifest).clone() };
                 self.commit(memory, record, task, vault, manifest).await
             }
             (Task::Restore(manifest), Ok(Outcome::Restore(_))) if current => {
@@ -387,8 +379,4 @@ fn pod_ended(pod: &Pod) -> bool {
 
 fn succeeded(memory: &mut Memory) {
     (memory.failures, memory.retry_at, memory.trouble) = (0, None, None);
-}
-
-fn number(count: u64) -> i64 {
-    i64::try_from(count).unwrap_or(i64::MAX)
 }

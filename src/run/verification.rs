@@ -23,7 +23,6 @@ use crate::mover::outcome::VerifyDone;
 use crate::plan::desired::Owner;
 use crate::plan::desired::jobs::MoverIntent;
 use crate::plan::desired::jobs::Verb;
-use crate::plan::desired::jobs::is_unstarted;
 use crate::plan::desired::jobs::mover;
 use crate::plan::schedule;
 use crate::plan::task::VERIFICATION;
@@ -126,9 +125,6 @@ impl Round {
         };
         if memory.verification.remembered.is_none() {
             memory.verification.remembered = Some(self.remembered().await?);
-        }
-        for job in self.seen.verifications.iter().filter(|job| is_unstarted(job)) {
-            act::movers::remove(&self.context.client, job).await?;
         }
         for job in self.seen.verifications.iter().filter(|job| ended(job)) {
             match self.outcome(job) {

@@ -20,11 +20,11 @@ use data_embassy::{
         backup::{BackupParameters, backup},
         engine::{Engine, new_key},
         outcome::{BackupDone, Outcome},
-        restore::{Expected, RestoreParameters, restore},
+        restore::restore,
         verify::{Parameters, Seen, verify},
     },
     plan::{
-        manifest::{Contents, MANIFEST_VERSION, Manifest},
+        manifest::{MANIFEST_VERSION, Manifest},
         verification::Checked,
     },
     trust::{
@@ -40,7 +40,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     fault::{Fault, Prepared},
-    support::vault::TestVault,
+    support::{points::restoring, vault::TestVault},
     torture::{MIB, differences, noise},
 };
 
@@ -234,14 +234,7 @@ impl World {
             point: PointRef { epoch: epoch(), sequence },
             cut_time: Time(Timestamp::now()),
             claims: vec![CLAIM.to_owned()],
-            contents: Contents {
-                snapshot: done.snapshot.clone(),
-                bytes: i64::try_from(done.bytes).unwrap(),
-                files: i64::try_from(done.files).unwrap(),
-                objects: 0,
-                content_digest: done.content_digest.clone(),
-                inventory: done.inventory.clone(),
-            },
+            contents: done.clone().into(),
             consistency: Consistency::Fuzzy,
             previous: previous.unwrap_or_default(),
             ancestry: vec![],
@@ -337,17 +330,7 @@ impl World {
         let target = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
         fs::create_dir(target.path().join(CLAIM)).unwrap();
         let store = Arc::new(self.vault.repository("tallinn", Role::Mover, REPOSITORY));
-        let parameters = RestoreParameters {
-            volumes: target.path().to_owned(),
-            claims: vec![CLAIM.to_owned()],
-            snapshot: manifest.contents.snapshot.clone(),
-            expected: Expected {
-                content_digest: manifest.contents.content_digest.clone(),
-                bytes: u64::try_from(manifest.contents.bytes).unwrap(),
-                files: u64::try_from(manifest.contents.files).unwrap(),
-            },
-            previous: None,
-        };
+        let parameters = restoring(manifest, target.path());
         restore(Engine::open(store, &self.key).unwrap(), &parameters).unwrap();
         tree(&target.path().join(CLAIM))
     }

@@ -18,11 +18,11 @@ use data_embassy::{
         backup::{BackupParameters, backup},
         engine::{Engine, new_key},
         outcome::BackupDone,
-        restore::{Expected, RestoreParameters, restore},
+        restore::restore,
         verify::{Parameters, Seen, verify},
     },
     plan::{
-        manifest::{Contents, MANIFEST_VERSION, Manifest},
+        manifest::{MANIFEST_VERSION, Manifest},
         verification::Checked,
     },
     trust::{
@@ -36,7 +36,7 @@ use data_embassy::{
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use tempfile::TempDir;
 
-use crate::support::vault::TestVault;
+use crate::support::{points::restoring, vault::TestVault};
 
 pub const NAMESPACE: &str = "ns";
 pub const EMBASSY: &str = "land";
@@ -190,14 +190,7 @@ impl Archive {
             },
             cut_time: Time(Timestamp::now()),
             claims: vec![CLAIM.to_owned()],
-            contents: Contents {
-                snapshot: done.snapshot,
-                bytes: i64::try_from(done.bytes).unwrap(),
-                files: i64::try_from(done.files).unwrap(),
-                objects: 0,
-                content_digest: done.content_digest,
-                inventory: done.inventory,
-            },
+            contents: done.into(),
             consistency: Consistency::Fuzzy,
             previous: before.map_or_else(String::new, |(manifest, _)| digest(&self.stored(&manifest.point))),
             ancestry: vec![],
@@ -268,17 +261,7 @@ impl Archive {
             fs::create_dir(target.path().join(CLAIM)).unwrap();
             let key = &self.repository_keys[&manifest.point.epoch];
             let store = Arc::new(self.repository(&manifest.point.epoch));
-            let parameters = RestoreParameters {
-                volumes: target.path().to_owned(),
-                claims: vec![CLAIM.to_owned()],
-                snapshot: manifest.contents.snapshot.clone(),
-                expected: Expected {
-                    content_digest: manifest.contents.content_digest.clone(),
-                    bytes: u64::try_from(manifest.contents.bytes).unwrap(),
-                    files: u64::try_from(manifest.contents.files).unwrap(),
-                },
-                previous: None,
-            };
+            let parameters = restoring(manifest, target.path());
             let restored = Engine::open(store, key).and_then(|engine| restore(engine, &parameters));
             match restored {
                 Ok(_) => {

@@ -3,4 +3,5 @@
 #![allow(dead_code)] // each suite uses a part of it
 
 pub mod api_server;
+pub mod points;
 pub mod vault;

@@ -55,7 +55,9 @@ observe() { end_observer; python3 "$SUITE/witness.py" "$TESTBED" "$NAMESPACE" "$
 end_observer() { [ -z "$OBSERVER" ] || { kill "$OBSERVER"; wait "$OBSERVER"; } 2>/dev/null; OBSERVER=""; }
 
 apply_register() { sed "s|NAMESPACE|$NAMESPACE|; s|WITNESS|$WITNESS|" "$SUITE/writer.yaml" | in_site "$1" apply -f - >/dev/null; }
-in_step() { until_true 180 "$1 is a standby in step, and $2 knows it" free_standby "$1" "$2"; }
+in_step() { watch_for 180 "$1" "dataembassy/$NAME" condition=Promotable; until_true 180 "$1 is a standby in step, and $2 knows it" free_standby "$1" "$2"; }
+# watch_for SECONDS SITE OBJECT WHAT: waits by a watch, as far as there is an API server; polls take the machine's processors from what they wait for.
+watch_for() { in_site "$2" -n "$NAMESPACE" wait "$3" --for="$4" --timeout="$1s" >/dev/null 2>&1 || :; }
 wrote_after() { awk -v site="$1" -v time="$2" '$1 == site && $4 > time {found = 1} END {exit !found}' "$WITNESS/acknowledged"; }
 last_write() { awk -v site="$1" '$1 == site {last = $5} END {print last + 0}' "$WITNESS/acknowledged"; }
 site_folder() { dirname "$("$TESTBED" kubeconfig "$1")"; }

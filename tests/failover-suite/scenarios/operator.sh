@@ -61,9 +61,16 @@ each_write() {
   done
 }
 
-there_as_planned() { order tallinn luxembourg $(($(number_in tallinn) + 1)) && until_true 120 "the switch ends" in_step_quickly tallinn luxembourg; }
-in_step_quickly() { has_role "$2" Active && free_standby "$1" "$2"; }
-back_as_planned() { order luxembourg tallinn $(($(number_in luxembourg) + 1)) && until_true 120 "the switch ends" in_step_quickly luxembourg tallinn; }
+there_as_planned() { as_planned tallinn luxembourg; }
+back_as_planned() { as_planned luxembourg tallinn; }
+as_planned() {
+  order "$1" "$2" $(($(number_in "$1") + 1)) || return 1
+  watch_for 120 "$2" "failoverrecord/$NAME" jsonpath='{.spec.role}'=Active
+  watch_for 120 "$1" "failoverrecord/$NAME" jsonpath='{.spec.role}'=Standby
+  watch_for 120 "$1" "dataembassy/$NAME" condition=Promotable
+  until_true 60 "the switch ends" ended_as_planned "$1" "$2"
+}
+ended_as_planned() { has_role "$2" Active && free_standby "$1" "$2"; }
 
 # Both ways, so that the operator that is killed gives the role away and takes it.
 kill_both_ways() { each_write "$1" "planned switch abroad" there_as_planned "planned switch home" back_as_planned; judge tallinn tallinn luxembourg; }

@@ -69,9 +69,11 @@ def writes(path, namespace, start):
 
 
 def kill(site, path, namespace, number):
-    pid, count, rest, end = operator(site), 0, "", time.monotonic() + PATIENCE
-    if pid is None:
-        sys.exit(f"no operator runs in {site}")
+    count, rest, end = 0, "", time.monotonic() + PATIENCE
+    while (pid := operator(site)) is None:
+        if time.monotonic() > end:
+            sys.exit(f"no operator runs in {site}")
+        time.sleep(0.1)
     with open(path, encoding="utf-8") as file:
         file.seek(0, os.SEEK_END)
         print("armed", flush=True)

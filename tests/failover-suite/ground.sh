@@ -8,7 +8,7 @@ SUITE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 WITNESSES=$(mktemp -d /var/tmp/data-embassy-witness.XXXX)
 chmod 755 "$WITNESSES"
 export REPORT_INTERVAL=${REPORT_INTERVAL:-5s}
-REGISTERS=0 WITNESS="" OBSERVER="" LOOPS=()
+REGISTERS=${REGISTERS:-0} WITNESS="" OBSERVER="" LOOPS=()
 
 now() { local up rest; read -r up rest </proc/uptime; echo "$up"; }
 # by_clock WALL-TIME: that moment on the machine's clock since its boot.

@@ -1,6 +1,7 @@
 //! I/O out: applies, prunes, writes, reports.
 
 pub mod apply;
+pub mod drill;
 pub mod fence;
 pub mod movers;
 pub mod record;

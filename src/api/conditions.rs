@@ -28,6 +28,8 @@ pub enum ConditionType {
     Fenced,
     /// Everything that a takeover at this site needs is here and checked.
     Promotable,
+    /// The last drill at this site went as it should, and is not too long ago.
+    Rehearsed,
     /// The spec at this site is the one that the active site mandates.
     SpecInSync,
 }
@@ -47,6 +49,7 @@ impl ConditionType {
             Self::Isolated => "Isolated",
             Self::Fenced => "Fenced",
             Self::Promotable => "Promotable",
+            Self::Rehearsed => "Rehearsed",
             Self::SpecInSync => "SpecInSync",
         }
     }

@@ -10,6 +10,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::drill::Drills;
+use super::epoch::PointRef;
 use super::jurisdiction::Jurisdiction;
 use super::replication::{Depth, Replication};
 
@@ -74,6 +76,9 @@ pub struct DataEmbassySpec {
     /// How the active role moves.
     #[serde(default)]
     pub failover: FailoverPolicy,
+    /// Rehearsals by schedule; without it there are those that people order.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drills: Option<Drills>,
     /// Where the data may lie.
     pub residency: Residency,
     /// What happens to data when this object is deleted.
@@ -125,7 +130,7 @@ pub struct ExcludedKind {
     pub group: String,
     /// Kind, such as `ConfigMap`.
     #[schemars(length(min = 1, max = 63))]
-    #[x_kube(validation = ("self.matches('^[A-Z][A-Za-z0-9]*$')", "protect.objects.exclude[].kind must be a kind in the singular as manifests write it, such as ConfigMap"))]
+    #[x_kube(validation = ("self.matches('^[A-Z][A-Za-z0-9]*$')", "exclude[].kind must be a kind in the singular as manifests write it, such as ConfigMap"))]
     pub kind: String,
 }
 
@@ -311,6 +316,9 @@ pub struct DataEmbassyStatus {
     /// The last verification of all that the vault holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification: Option<VerificationStatus>,
+    /// The last drill at this site that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_drill: Option<LastDrill>,
     /// Each site, as its last signed report says.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
@@ -351,6 +359,27 @@ pub struct VerificationStatus {
     /// The first of them, and which recovery points they cost.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub damage: Vec<String>,
+}
+
+/// A drill, in short.
+#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct LastDrill {
+    /// Of the `Drill`.
+    pub name: String,
+    /// When it ended.
+    pub time: Time,
+    /// Whether it went as it should.
+    pub passed: bool,
+    /// What it rehearsed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recovery_point: Option<PointRef>,
+    /// From its beginning to a ready workload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time_to_ready: Option<String>,
+    /// How it went, in a sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub message: String,
 }
 
 /// A site, as its last signed report says.

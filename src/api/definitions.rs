@@ -12,6 +12,7 @@ pub fn all() -> Vec<CustomResourceDefinition> {
         super::RecoveryPoint::crd(),
         super::Failover::crd(),
         super::FailoverRecord::crd(),
+        super::Drill::crd(),
     ]
     .into_iter()
     .map(keep_on_uninstall)

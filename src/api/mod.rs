@@ -3,6 +3,7 @@
 pub mod conditions;
 pub mod data_embassy;
 pub mod definitions;
+pub mod drill;
 pub mod duration;
 pub mod epoch;
 pub mod failover;
@@ -14,6 +15,7 @@ pub mod site;
 pub mod size;
 
 pub use data_embassy::DataEmbassy;
+pub use drill::Drill;
 pub use failover::Failover;
 pub use failover_record::FailoverRecord;
 pub use recovery_point::RecoveryPoint;
@@ -31,6 +33,8 @@ pub const FENCED_LABEL: &str = "dataembassy.io/fenced";
 pub const EMBASSY_LABEL: &str = "dataembassy.io/embassy";
 /// Label on mover Pods; the fence lets only these through.
 pub const MOVER_LABEL: &str = "dataembassy.io/mover";
+/// Label on the namespace of a drill: the uid of its `Drill`. Only such namespaces are ever removed.
+pub const DRILL_LABEL: &str = "dataembassy.io/drill";
 /// Annotation with the replicas that a workload had before it was fenced.
 pub const FORMER_REPLICAS: &str = "dataembassy.io/former-replicas";
 /// Annotation with `spec.suspend` that a `CronJob` had before it was fenced.

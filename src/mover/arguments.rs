@@ -138,6 +138,12 @@ pub struct ActivateArguments {
     /// The namespace to apply them to.
     #[arg(long)]
     pub namespace: String,
+    /// The protected namespace, where this is only a drill: then less is applied, and nothing that others notice.
+    #[arg(long)]
+    pub drill_of: Option<String>,
+    /// Kinds that a drill leaves out, as `Kind` or `group/Kind`.
+    #[arg(long, requires = "drill_of")]
+    pub exclude: Vec<String>,
 }
 
 /// Arguments of a verification.

@@ -30,6 +30,7 @@ use super::{
     restore::{Expected, RestoreParameters, restore},
     verify::{self, verify},
 };
+use crate::plan::drill::objects::{Rehearsal, rehearsed};
 use crate::trust::tls::Material;
 use crate::vault::client::{RepositoryClient, Throttle};
 
@@ -101,7 +102,14 @@ fn run_restore(arguments: &RestoreArguments) -> Result<Outcome, Failure> {
 
 fn run_activate(arguments: &ActivateArguments) -> Result<Outcome, Failure> {
     let (store, key) = repository(&arguments.common)?;
-    let objects = read_objects(Engine::open(store, &key)?, &arguments.snapshot, arguments.objects)?;
+    let captured = read_objects(Engine::open(store, &key)?, &arguments.snapshot, arguments.objects)?;
+    let objects = match &arguments.drill_of {
+        None => captured,
+        Some(source) => {
+            let (target, exclude) = (&arguments.namespace, &arguments.exclude);
+            rehearsed(captured, &Rehearsal { source, target, exclude })
+        }
+    };
     let done = with_cluster(async |client| activate(&client, &arguments.namespace, objects).await)?;
     Ok(Outcome::Activate(done))
 }

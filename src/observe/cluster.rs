@@ -20,6 +20,7 @@ use kube::{
 use serde::de::DeserializeOwned;
 
 use crate::api::DataEmbassy;
+use crate::api::Drill;
 use crate::api::FENCED_LABEL;
 use crate::api::Failover;
 use crate::api::FailoverRecord;
@@ -48,6 +49,8 @@ pub struct Seen {
     pub record: Option<FailoverRecord>,
     /// Orders for this embassy.
     pub orders: Vec<Failover>,
+    /// Drills of this embassy.
+    pub drills: Vec<Drill>,
     /// The protected namespace.
     pub namespace: Option<Namespace>,
     /// Boot ids of the nodes.
@@ -90,8 +93,9 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
         list::<PersistentVolumeClaim>(client, namespace, &all, "PersistentVolumeClaims"),
         list::<Pod>(client, namespace, &all, "Pods"),
     )?;
-    let (orders, jobs, policies, points, workloads) = futures::try_join!(
+    let (orders, drills, jobs, policies, points, workloads) = futures::try_join!(
         list::<Failover>(client, namespace, &all, "Failovers"),
+        list::<Drill>(client, namespace, &all, "Drills"),
         list::<Job>(client, namespace, &ours, "mover Jobs"),
         list::<NetworkPolicy>(client, namespace, &ours, "NetworkPolicies"),
         list::<RecoveryPoint>(client, namespace, &ours, "RecoveryPoints"),
@@ -103,6 +107,7 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
     Ok(Seen {
         record,
         orders: orders.into_iter().filter(|order| order.spec.embassy == owner.name).collect(),
+        drills: drills.into_iter().filter(|drill| drill.spec.embassy == owner.name).collect(),
         namespace: home.into_iter().next(),
         boot_ids: boot_ids(&nodes),
         nodes: nodes.iter().map(node_seen).collect(),
@@ -117,7 +122,7 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
     })
 }
 
-async fn list<K>(
+pub(super) async fn list<K>(
     client: &Client,
     namespace: &str,
     parameters: &ListParams,
@@ -132,7 +137,7 @@ where
     find(Api::<K>::namespaced(client.clone(), namespace).list(parameters).await, what)
 }
 
-fn find<K: Clone>(
+pub(super) fn find<K: Clone>(
     listed: Result<kube::core::ObjectList<K>, kube::Error>,
     what: &'static str,
 ) -> Result<Vec<K>, ReadError> {
@@ -178,7 +183,7 @@ fn node_seen(node: &Node) -> NodeSeen {
 }
 
 /// Whether a Pod is one that the fence lets through: the label alone is no passport, anybody can write it.
-fn is_mover(pod: &Pod) -> bool {
+pub(super) fn is_mover(pod: &Pod) -> bool {
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     let embassy = pod.labels().get(MOVER_LABEL);
     embassy.zip(account).is_some_and(|(name, account)| account == format!("{name}-mover"))
@@ -190,7 +195,7 @@ fn verifies(job: &Job) -> bool {
 
 /// A Pod counts until its containers are known to have ended. Its phase alone does not say so: the control plane ends
 /// Pods of a silent node without having asked it, and an ephemeral container has no part in the phase.
-fn may_run(pod: &Pod) -> bool {
+pub(super) fn may_run(pod: &Pod) -> bool {
     let Some(status) = pod.status.as_ref() else { return true };
     let runs = |containers: &Option<Vec<ContainerStatus>>| {
         let mut all = containers.iter().flatten();

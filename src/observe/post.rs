@@ -223,6 +223,13 @@ impl Correspondence {
         Ok(())
     }
 
+    /// One manifest, whatever else was read.
+    pub async fn point(&self, which: &PointRef, key: &PublicKey) -> Result<Committed, PostError> {
+        let (namespace, name) = (&self.owner.namespace, &self.owner.name);
+        let stored = self.vault.point(namespace, name, &which.epoch.slug(), which.sequence).await?;
+        self.believe(which, key, &stored.text, &BTreeMap::new())
+    }
+
     fn believe(
         &self,
         which: &PointRef,

@@ -27,6 +27,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
         isolated(facts),
         fenced(facts),
         promotable(facts),
+        rehearsed(facts),
         in_sync(facts),
     ];
     let stalled = stalled(facts);
@@ -315,6 +316,12 @@ fn promotable(facts: &Facts) -> Finding {
             "the newest copy is damaged at the vault: see condition Verified for what and what to do"
                 .to_owned(),
         ),
+        (Role::Standby, VolumeCondition::Clean | VolumeCondition::Restoring)
+            if facts.rehearsed.lacking.is_some() =>
+        {
+            let why = facts.rehearsed.lacking.clone().unwrap_or_default();
+            finding(false, "NotRehearsed", format!("{why}: {HOW_TO_REHEARSE}"))
+        }
         (Role::Standby, VolumeCondition::Clean) if !record.reclone => {
             let at = record.volumes.at.as_ref().map_or_else(String::new, |at| at.point.to_string());
             finding(true, "CopyHere", format!("the volumes hold recovery point {at}, complete and checked"))
@@ -326,6 +333,40 @@ fn promotable(facts: &Facts) -> Finding {
         ),
         (Role::Standby, _) => finding(false, "NoCopy", "the volumes hold no complete copy yet".to_owned()),
         (role, _) => finding(false, "NotStandby", format!("this site is {}", role.as_str())),
+    }
+}
+
+/// What to do for a drill.
+const HOW_TO_REHEARSE: &str =
+    "kubectl get drills says how the last one went; create a Drill here to rehearse now";
+
+fn rehearsed(facts: &Facts) -> Finding {
+    let finding = |holds: Option<bool>, reason, message: String| {
+        Finding::new(ConditionType::Rehearsed, holds, reason, message)
+    };
+    let standing = facts.rehearsed;
+    if let Some(why) = &standing.unreadable {
+        let message = format!("spec.drills.schedule cannot be read: {why}");
+        return finding(Some(false), "InvalidSchedule", message);
+    }
+    match (&standing.lacking, &standing.last) {
+        (_, Some(last)) if !last.passed => {
+            finding(Some(false), "DrillFailed", format!("drill {} failed: {}", last.name, last.message))
+        }
+        (Some(why), _) => finding(Some(false), "NotRehearsed", format!("{why}: {HOW_TO_REHEARSE}")),
+        (None, Some(last)) => {
+            let point = last.recovery_point.as_ref().map_or_else(String::new, ToString::to_string);
+            let took = last.time_to_ready.as_deref().unwrap_or("unknown time");
+            let message = format!(
+                "drill {} passed at {}: recovery point {point} was ready in {took}",
+                last.name, last.time.0
+            );
+            finding(Some(true), "DrillPassed", message)
+        }
+        (None, None) => {
+            let message = "no drill was held at this site: create a Drill to prove that a copy runs here";
+            finding(None, "NoDrill", message.to_owned())
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod bandwidth;
 pub mod desired;
 pub mod divergence;
+pub mod drill;
 pub mod failover;
 pub mod findings;
 pub mod intent;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
+    drill::calendar::Standing,
     failover::{Action, Peer, View},
     findings::findings,
     manifest::Manifest,
@@ -63,6 +64,8 @@ pub struct Facts<'a> {
     pub left: &'a [String],
     /// What only this site holds, in words, where it has diverged.
     pub divergence: Option<&'a str>,
+    /// How far this site is rehearsed.
+    pub rehearsed: &'a Standing,
     /// Fields in which the spec here differs from the mandate.
     pub drift: &'a [String],
     /// Now.
@@ -86,6 +89,7 @@ pub fn status(facts: &Facts, old: Option<&DataEmbassyStatus>) -> DataEmbassyStat
         last_recovery_point: facts.newest.map(point_status),
         last_verified: facts.verified.map(point_status),
         verification: facts.checked.map(verification_status),
+        last_drill: facts.rehearsed.last.clone(),
         sites: sites(facts.view),
         conditions: merge(old_conditions, &findings(facts), facts.generation, facts.now),
     }

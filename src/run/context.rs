@@ -37,6 +37,8 @@ pub struct Settings {
 pub struct Context {
     /// For calls.
     pub client: Client,
+    /// For what may be quiet for long.
+    pub streams: Client,
     /// How the controller was started.
     pub settings: Settings,
     /// Makes and renews keys.

@@ -30,6 +30,7 @@ use prometheus_client::registry::Registry;
 use tokio::sync::{Mutex, RwLock, watch};
 
 use super::context::{Context, Settings};
+use super::drill_leftovers;
 use super::embassy;
 use super::error::RunError;
 use super::health::{self, Health};
@@ -39,6 +40,7 @@ use super::metrics::Metrics;
 use super::sites;
 use super::telemetry::LogFormat;
 use crate::api::DataEmbassy;
+use crate::api::Drill;
 use crate::api::EMBASSY_LABEL;
 use crate::api::Failover;
 use crate::api::FailoverRecord;
@@ -146,6 +148,7 @@ async fn work(
     let (wake, woken) = mpsc::channel(256);
     let context = Arc::new(Context {
         client: cluster.calls.clone(),
+        streams: cluster.watches.clone(),
         settings: Settings {
             site: arguments.site,
             namespace: arguments.namespace,
@@ -209,6 +212,9 @@ async fn look_after_sites(context: Arc<Context>, health: Health) {
         if let Err(error) = sites::look(&context).await {
             tracing::warn!(%error, "cannot look after the sites; trying again");
         }
+        if let Err(error) = drill_leftovers::remove(&context).await {
+            tracing::warn!(%error, "cannot look for what is left of drills; trying again");
+        }
         tokio::time::sleep(pause(&context).await).await;
     }
 }
@@ -258,12 +264,13 @@ async fn reconcile_embassies(
     };
     let all = watcher::Config::default();
     let ours = watcher::Config::default().labels(EMBASSY_LABEL);
-    let (order, record, job, pod) =
-        (by_namespace.clone(), by_namespace.clone(), by_namespace.clone(), by_namespace);
+    let (order, record, drill) = (by_namespace.clone(), by_namespace.clone(), by_namespace.clone());
+    let (job, pod) = (by_namespace.clone(), by_namespace);
     let settings = kube::runtime::controller::Config::default();
     Controller::for_stream(embassies, store)
         .watches_stream(touched::<Failover>(client, all.clone()), move |o| order(o.namespace()))
         .watches_stream(touched::<FailoverRecord>(client, all.clone()), move |o| record(o.namespace()))
+        .watches_stream(touched::<Drill>(client, all.clone()), move |o| drill(o.namespace()))
         .watches_stream(touched::<Job>(client, ours), move |o| job(o.namespace()))
         .watches_stream(touched::<Pod>(client, all.clone()), move |o| pod(o.namespace()))
         .watches_stream(touched::<Node>(client, all), move |_| everyone())

@@ -198,6 +198,8 @@ impl Round {
         self.perform(memory, &view, &action).await?;
         self.routine(memory, &view, &action).await?;
         self.verify_vault(memory).await?;
+        self.schedule_drills(&view.record).await?;
+        self.drill(memory, &view.record).await;
         self.write_mail(memory, &view.record).await?;
         self.keep_points(memory).await?;
         self.report(memory, &view, &action).await?;
@@ -424,6 +426,12 @@ impl Round {
         }
         if let Some(due) = self.verification_due_in(memory) {
             next = next.min(due);
+        }
+        if let Some(due) = self.drill_due() {
+            next = next.min(Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default());
+        }
+        if self.open_drills().next().is_some() {
+            next = next.min(Duration::from_secs(1));
         }
         if let Some(retry) = memory.retry_at {
             next = next.min(retry.saturating_duration_since(Instant::now()));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::keeper::KeeperError;
 use crate::act::apply::ApplyError;
+use crate::act::drill::DrillError;
 use crate::act::fence::FenceError;
 use crate::act::movers::MoverError;
 use crate::act::record::RecordError;
@@ -36,6 +37,9 @@ pub enum RunError {
     /// The fence could not be set or lifted.
     #[error(transparent)]
     Fence(#[from] FenceError),
+    /// The namespace of a drill could not be made or removed.
+    #[error(transparent)]
+    Drill(#[from] DrillError),
     /// A mover could not be started or removed.
     #[error(transparent)]
     Mover(#[from] MoverError),

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::drills::Rehearsal;
 use super::keeper::Access;
 use super::verification::Verification;
 use crate::api::epoch::{Epoch, PointRef};
@@ -36,6 +37,8 @@ pub struct Memory {
     pub trouble: Option<Trouble>,
     /// The verification of this site's own vault.
     pub verification: Verification,
+    /// The drill that is under way.
+    pub rehearsal: Option<Rehearsal>,
 }
 
 /// One vault, as far as it was read.

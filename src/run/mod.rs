@@ -3,6 +3,8 @@
 pub mod context;
 pub mod controller;
 pub mod divergence;
+pub mod drill_leftovers;
+pub mod drills;
 pub mod embassy;
 pub mod error;
 pub mod health;

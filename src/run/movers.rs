@@ -11,6 +11,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::error::RunError;
+use super::keeper::Access;
 use super::memory::Memory;
 use super::repository_keys;
 use super::round::Round;
@@ -53,6 +54,35 @@ pub fn ended(job: &Job) -> bool {
     })
 }
 
+/// What the Pod of a Job, one of `movers`, said at its end.
+pub(super) fn outcome(job: &Job, movers: &[Pod]) -> Result<Outcome, String> {
+    let name = job.name_any();
+    let of_job =
+        |pod: &&Pod| pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|job| *job == name);
+    let message = movers.iter().find(of_job).and_then(|pod| {
+        let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+        statuses.first()?.state.as_ref()?.terminated.as_ref()?.message.clone()
+    });
+    let Some(message) = message else {
+        return Err(format!(
+            "mover {name} ended without saying how: it was killed or evicted; it is tried again"
+        ));
+    };
+    Outcome::parse(&message).map_err(|error| error.to_string())
+}
+
+/// What a mover's Secret holds.
+pub(super) fn credentials(access: &Access, key: String) -> BTreeMap<String, ByteString> {
+    [
+        ("repository-key", key),
+        ("ca.crt", access.mover.ca.clone()),
+        ("tls.crt", access.mover.certificate.clone()),
+        ("tls.key", access.mover.key.clone()),
+    ]
+    .map(|(name, value)| (name.to_owned(), ByteString(value.into_bytes())))
+    .into()
+}
+
 impl Round {
     /// Reads the outcome of every Job that ended, and removes those that an operator left before they began. Returns the record
     /// if it changed.
@@ -81,19 +111,7 @@ impl Round {
 
     /// What the Job's Pod said at its end.
     pub fn outcome(&self, job: &Job) -> Result<Outcome, String> {
-        let name = job.name_any();
-        let of_job =
-            |pod: &&Pod| pod.labels().get("batch.kubernetes.io/job-name").is_some_and(|job| *job == name);
-        let message = self.seen.movers.iter().find(of_job).and_then(|pod| {
-            let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
-            statuses.first()?.state.as_ref()?.terminated.as_ref()?.message.clone()
-        });
-        let Some(message) = message else {
-            return Err(format!(
-                "mover {name} ended without saying how: it was killed or evicted; it is tried again"
-            ));
-        };
-        Outcome::parse(&message).map_err(|error| error.to_string())
+        outcome(job, &self.seen.movers)
     }
 
     async fn conclude(
@@ -288,21 +306,12 @@ impl Round {
             memory.trouble = Some(Trouble { reason: "InvalidHours", message });
             return Ok(());
         }
-        let credentials = BTreeMap::from(
-            [
-                ("repository-key", key),
-                ("ca.crt", access.mover.ca.clone()),
-                ("tls.crt", access.mover.certificate.clone()),
-                ("tls.key", access.mover.key.clone()),
-            ]
-            .map(|(name, value)| (name.to_owned(), ByteString(value.into_bytes()))),
-        );
         let job = self.job(memory, task, &access.url)?;
         tracing::info!(
             namespace = self.owner.namespace, name = self.owner.name, verb = task.verb().as_str(),
             point = %manifest.point, "mover started"
         );
-        Ok(act::movers::start(client, &job, credentials).await?)
+        Ok(act::movers::start(client, &job, credentials(access, key)).await?)
     }
 
     async fn repository_key(&self, task: &Task) -> Result<Option<String>, RunError> {

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     core::v1::{PersistentVolumeClaim, Pod, ServiceAccount},
     rbac::v1::RoleBinding,
 };
-use kube::ResourceExt;
+use kube::{Client, ResourceExt};
 
 use super::error::RunError;
 use super::memory::Memory;
@@ -15,6 +15,7 @@ use super::repository_keys;
 use super::round::Round;
 use crate::act;
 use crate::act::apply::{apply, owned, prune};
+use crate::act::fence::FenceError;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::recovery_point::Consistency;
 use crate::guard;
@@ -154,19 +155,18 @@ impl Round {
 
     /// Gives each guard that waits leave for its very start. To be called only where the register may run.
     pub async fn permit(&self) -> Result<(), RunError> {
-        for pod in &self.seen.pods {
-            let Some(started) = guard_started(pod) else { continue };
-            if pod.annotations().get(PERMIT_ANNOTATION) != Some(&started) {
-                let (client, namespace) = (&self.context.client, self.owner.namespace.as_str());
-                act::fence::annotate(client, namespace, pod, PERMIT_ANNOTATION, &started).await?;
-            }
-        }
-        Ok(())
+        Ok(permit(&self.context.client, &self.owner.namespace, &self.seen.pods).await?)
+    }
+
+    /// Where movers go: the API server and the vaults.
+    pub(super) async fn destinations(&self) -> Result<Vec<Destination>, RunError> {
+        let mut found = api_servers(&self.context.client).await?;
+        found.extend(self.parties.vaults().iter().filter_map(|vault| self.vault_destination(vault)));
+        Ok(found)
     }
 
     async fn network(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {
-        let mut mover = api_servers(&self.context.client).await?;
-        mover.extend(self.parties.vaults().iter().filter_map(|vault| self.vault_destination(vault)));
+        let mover = self.destinations().await?;
         let wanted = policies(&NetworkIntent {
             owner: &self.owner,
             network: &self.embassy.spec.network,
@@ -267,6 +267,17 @@ impl Round {
         }
         Ok(())
     }
+}
+
+/// Gives the guards of these Pods leave for their very start.
+pub(super) async fn permit(client: &Client, namespace: &str, pods: &[Pod]) -> Result<(), FenceError> {
+    for pod in pods {
+        let Some(started) = guard_started(pod) else { continue };
+        if pod.annotations().get(PERMIT_ANNOTATION) != Some(&started) {
+            act::fence::annotate(client, namespace, pod, PERMIT_ANNOTATION, &started).await?;
+        }
+    }
+    Ok(())
 }
 
 /// When the guard of a Pod was started, if it waits.

@@ -18,6 +18,7 @@ use crate::api::failover::FailoverPhase;
 use crate::api::failover::FailoverStatus;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::failover_record::Role;
+use crate::plan::drill::calendar;
 use crate::plan::failover::Action;
 use crate::plan::failover::Order;
 use crate::plan::failover::View;
@@ -36,6 +37,8 @@ impl Round {
         let drift = self.drift(memory, record);
         let divergence = self.divergence(memory, record);
         let reported = self.reports(memory).map(|(site, report)| (site, &report.time));
+        let rehearsed =
+            calendar::standing(self.embassy.spec.drills.as_ref(), &self.seen.drills, Timestamp::now());
         let facts = Facts {
             spec: &self.embassy.spec,
             generation: self.embassy.metadata.generation.unwrap_or_default(),
@@ -54,6 +57,7 @@ impl Round {
             fenced: self.is_closed(),
             left: &self.still_there(),
             divergence: divergence.as_deref(),
+            rehearsed: &rehearsed,
             drift: &drift,
             now: Timestamp::now(),
         };

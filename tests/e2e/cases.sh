@@ -101,6 +101,82 @@ case_verification() {
   replication '{"rpo": "30s", "verification": null}'
 }
 
+drill_status() { field luxembourg "drill/$1" "{.status.$2}"; }
+drill_is() { [ "$(drill_status "$1" phase)" = "$2" ]; }
+drill_at_schedule() { in_site luxembourg -n "$NAMESPACE" get drills -l dataembassy.io/embassy -o jsonpath='{.items[0].metadata.name}' 2>/dev/null; }
+drill_namespaces() { in_site luxembourg get namespaces -l dataembassy.io/drill -o name; }
+no_drill_namespace() { [ -z "$(drill_namespaces)" ]; }
+# order_drill NAME COMMAND [POINT]: a drill with one check.
+order_drill() {
+  jq -n --arg name "$1" --arg command "$2" --arg point "${3:-}" --arg embassy "$NAME" --arg namespace "$NAMESPACE" '{apiVersion: "dataembassy.io/v1alpha1",
+    kind: "Drill", metadata: {name: $name, namespace: $namespace}, spec: ({embassy: $embassy, checks: [{name: "rows", exec: {
+    selector: {app: "register"}, container: "postgres", command: ["sh", "-c", $command]}}]} + if $point == "" then {} else {recoveryPoint: $point} end)}' |
+    in_site luxembourg create -f - >/dev/null
+}
+
+# A rehearsal beside the running register: restored, started, checked, shut off from everything, and nothing of it left.
+case_drill() {
+  local scheduled space register server before during after written
+  add_rows tallinn 25; written=$(date +%s)
+  until_true 90 "the rows are copied" copied_after luxembourg "$written"
+  before=$(oldest_copy 15)
+  in_site luxembourg create namespace outside >/dev/null
+  pod stranger | in_site luxembourg -n outside apply -f - >/dev/null
+  pod server | sed 's/"sleep","infinity"/"httpd","-f","-p","8080"/' | in_site luxembourg -n outside apply -f - >/dev/null
+  in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p "{\"spec\":{\"drills\":{\"schedule\":\"$(date -u -d '+75 seconds' '+%-M %-H') * * *\",
+    \"requiredWithin\":\"1d\",\"checks\":[{\"name\":\"rows\",\"exec\":{\"selector\":{\"app\":\"register\"},\"container\":\"postgres\",
+    \"command\":[\"sh\",\"-c\",\"sleep 15; psql -h /tmp -tAc 'select count(*) from parcels' postgres\"]}}]}}}" >/dev/null
+  check "an embassy that must be rehearsed and is not is not promotable" until_true 60 NotRehearsed has_reason luxembourg Promotable NotRehearsed
+  check "the drill begins by schedule" until_true 120 "a drill" sh -c "[ -n \"\$('$TESTBED' kubectl luxembourg -n $NAMESPACE get drills -o name)\" ]"
+  scheduled=$(drill_at_schedule)
+  oldest_copy 40 >"$WORK/during" & local sampler=$!
+  check "its workload comes up" until_true 120 Checking drill_is "$scheduled" Checking
+  space=$(drill_status "$scheduled" namespace)
+  register=$(in_site luxembourg -n "$space" get pod register-0 -o jsonpath='{.status.podIP}')
+  server=$(in_site luxembourg -n outside get pod server -o jsonpath='{.status.podIP}')
+  check "it reaches itself" reaches luxembourg "$space" deployment/portal "$register" 5432
+  check "it reaches nobody else" cannot_reach luxembourg "$space" deployment/portal "$server" 8080
+  check "nobody else reaches it" cannot_reach luxembourg outside stranger "$register" 5432
+  check "no CronJob of it runs by the clock" equal "$(in_site luxembourg -n "$space" get cronjob nightly -o jsonpath='{.spec.suspend}')" true
+  check "the drill passes" until_true 120 Passed drill_is "$scheduled" Passed
+  wait "$sampler"; during=$(cat "$WORK/during")
+  say "        $(drill_status "$scheduled" restoredBytes) bytes of $(drill_status "$scheduled" recoveryPoint), ready in $(drill_status "$scheduled" timeToReady), data $(drill_status "$scheduled" dataAge) old"
+  check "its check saw the rows" test "$(drill_status "$scheduled" 'checks[0].message')" -ge 525
+  check "nothing of it is left" no_drill_namespace
+  check "no volume of it is left" until_true 30 "no volume" sh -c "! '$TESTBED' kubectl luxembourg get pv -o json | jq -e '.items[] | select(.spec.claimRef.namespace == \"$space\")'"
+  check "the embassy is promotable again" until_true 30 Promotable has_condition luxembourg Promotable True
+  check "and says what was rehearsed" has_reason luxembourg Rehearsed DrillPassed
+  after=$(oldest_copy 15)
+  say "        oldest copy before, during and after the drill: $before, $during, $after s (RPO 30 s)"
+  check "copies keep the RPO meanwhile" test "${during:-999}" -le 30
+  check "the register ran on" answers tallinn
+
+  order_drill wrong "echo no such parcel; exit 3"
+  check "a drill whose check fails says so" until_true 120 Failed drill_is wrong Failed
+  check "in a sentence with what the check said" sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get drill wrong -o jsonpath='{.status.message}' | grep -q 'check rows failed: no such parcel'"
+  check "nothing of it is left" no_drill_namespace
+  order_drill abandoned "sleep 600"
+  until_true 120 Checking drill_is abandoned Checking
+  in_site luxembourg -n "$NAMESPACE" delete drill abandoned >/dev/null
+  check "what is left of a deleted drill is removed" until_true 90 "no namespace of a drill" no_drill_namespace
+  check "old reports make room" old_reports_go
+  in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p '{"spec":{"drills":null}}' >/dev/null
+  in_site luxembourg delete namespace outside --wait=false >/dev/null
+}
+
+scheduled_drills() { in_site luxembourg -n "$NAMESPACE" get drills -l dataembassy.io/embassy -o name | wc -l; }
+# With twelve more that ended, the operator keeps ten.
+old_reports_go() {
+  local number ended
+  for number in $(seq 12); do
+    order_drill "report-$number" true 9/nowhere/1
+    in_site luxembourg -n "$NAMESPACE" label drill "report-$number" "dataembassy.io/embassy=$NAME" >/dev/null
+    ended=$(date -u -d "-$number hours" +%FT%TZ)
+    in_site luxembourg -n "$NAMESPACE" patch drill "report-$number" --subresource=status --type merge -p "{\"status\":{\"phase\":\"Failed\",\"endedAt\":\"$ended\"}}" >/dev/null
+  done
+  until_true 60 "at most eleven reports" sh -c "[ \$('$TESTBED' kubectl luxembourg -n $NAMESPACE get drills -l dataembassy.io/embassy -o name | wc -l) -le 11 ]"
+}
+
 newer_than() { local now; now=$(newest_point luxembourg); [ "${now##*/}" -gt "${1##*/}" ]; }
 a_mover_runs() { [ -n "$(in_site tallinn -n "$NAMESPACE" get pods -l dataembassy.io/mover --field-selector status.phase=Running -o name)" ]; }
 quota() { in_site luxembourg patch site tallinn --type merge -p "{\"spec\":{\"hosting\":{\"quota\":\"$1\"}}}" >/dev/null; }

@@ -1,5 +1,6 @@
 //! The objects that should exist, one file per concern.
 
+pub mod drill;
 pub mod fence;
 pub mod jobs;
 pub mod network;

@@ -71,7 +71,7 @@ fn both_ways() -> Vec<String> {
 }
 
 /// Selects every Pod of the namespace and allows nothing.
-fn deny_all(owner: &Owner) -> NetworkPolicy {
+pub(super) fn deny_all(owner: &Owner) -> NetworkPolicy {
     policy(
         owner,
         "deny-all",
@@ -84,7 +84,7 @@ fn deny_all(owner: &Owner) -> NetworkPolicy {
 }
 
 /// The namespace to itself, and DNS.
-fn needed(owner: &Owner) -> NetworkPolicy {
+pub(super) fn needed(owner: &Owner) -> NetworkPolicy {
     let itself = || vec![NetworkPolicyPeer { pod_selector: Some(LabelSelector::default()), ..peer() }];
     policy(
         owner,
@@ -99,7 +99,7 @@ fn needed(owner: &Owner) -> NetworkPolicy {
 }
 
 /// The mover's Pods to the vault, the API server and DNS; nobody to the mover.
-fn mover(owner: &Owner, destinations: &[Destination]) -> NetworkPolicy {
+pub(super) fn mover(owner: &Owner, destinations: &[Destination]) -> NetworkPolicy {
     let mut egress = vec![dns()];
     egress.extend(destinations.iter().map(destination));
     policy(

@@ -277,7 +277,7 @@ fn quantities(pairs: &[(&str, &str)]) -> BTreeMap<String, Quantity> {
 mod tests {
     use super::*;
 
-    fn job(verb: Verb) -> PodSpec {
+    fn whole(verb: Verb) -> Job {
         let owner = Owner { namespace: "registers".to_owned(), name: "land".to_owned() };
         let claims = ["data".to_owned(), "archive".to_owned()];
         let intent = MoverIntent {
@@ -294,12 +294,28 @@ mod tests {
         };
         let made = mover(&intent);
         assert_eq!(made.metadata.name.as_deref().unwrap(), format!("land-{}-1-tallinn-7", verb.as_str()));
-        made.spec.unwrap().template.spec.unwrap()
+        made
+    }
+
+    fn job(verb: Verb) -> PodSpec {
+        whole(verb).spec.unwrap().template.spec.unwrap()
     }
 
     fn mounts(pod: &PodSpec) -> Vec<(String, bool)> {
         let mounts = pod.containers[0].volume_mounts.as_ref().unwrap();
         mounts.iter().map(|m| (m.mount_path.clone(), m.read_only == Some(true))).collect()
+    }
+
+    #[test]
+    fn a_job_waits_for_its_secret_and_one_that_still_waits_is_known() {
+        let mut made = whole(Verb::Backup);
+        assert!(
+            is_unstarted(&made),
+            "its Pod would wait for ever if the operator ended before the Secret is there"
+        );
+        assert_eq!(secret_of(&made), Some("land-backup-1-tallinn-7-1"));
+        made.spec.as_mut().unwrap().suspend = Some(false);
+        assert!(!is_unstarted(&made));
     }
 
     #[test]

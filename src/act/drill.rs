@@ -125,7 +125,9 @@ fn verdict(status: Option<Status>, said: String) -> Result<String, String> {
         Some(status) if status.status.as_deref() == Some("Success") => Ok(said),
         Some(status) => {
             let why = status.message.unwrap_or_else(|| "it failed".to_owned());
-            Err(if said.is_empty() { why } else { format!("{said} ({why})") })
+            // The API server says the same twice.
+            let why = why.strip_prefix("command terminated with non-zero exit code: ").unwrap_or(&why);
+            Err(if said.is_empty() { why.to_owned() } else { format!("{said} ({why})") })
         }
         None => Err("the connection to the Pod ended before the check did".to_owned()),
     }
@@ -153,8 +155,9 @@ mod tests {
             Some(Status { status: Some(text.to_owned()), message, ..Status::default() })
         };
         assert_eq!(verdict(status("Success", None), "550".to_owned()), Ok("550".to_owned()));
-        let failed = verdict(status("Failure", Some("exit code 1")), "no such table".to_owned());
-        assert_eq!(failed, Err("no such table (exit code 1)".to_owned()));
+        let twice = "command terminated with non-zero exit code: command terminated with exit code 1";
+        let failed = verdict(status("Failure", Some(twice)), "no such table".to_owned());
+        assert_eq!(failed, Err("no such table (command terminated with exit code 1)".to_owned()));
         assert!(verdict(None, String::new()).is_err(), "a broken connection proves nothing");
     }
 

@@ -54,6 +54,7 @@ async fn operator(client: &Client, site: &str, vault: Option<String>) -> Context
     let keys = RwLock::new(Arc::new(keeper.keys().await.unwrap()));
     Context {
         client: client.clone(),
+        streams: client.clone(),
         settings: Settings {
             site: site.to_owned(),
             namespace: site.to_owned(),

@@ -89,7 +89,7 @@ impl Round {
             let old = first.status.clone().unwrap_or_default();
             let message = Some(format!("{error}; trying again"));
             let phase = old.phase.or(Some(DrillPhase::Pending));
-            let _ = self.write_drill(first, DrillStatus { message, phase, ..old }).await;
+            let _ = self.write_drill(first, DrillStatus { phase, message, ..old }).await;
         }
         for waiting in &open[1..] {
             let old = waiting.status.clone().unwrap_or_default();
@@ -245,15 +245,15 @@ impl Run<'_> {
             return Ok(pending(format!("waits: {hindrance}")));
         }
         let found = match &self.drill.spec.recovery_point {
-            Some(point) => match self.round.find_point(memory, point).await {
-                Some((_, manifest)) => Some(manifest),
-                None => {
+            Some(point) => {
+                let Some((_, manifest)) = self.round.find_point(memory, point).await else {
                     let text = format!(
                         "recovery point {point} is in no vault in reach; kubectl get recoverypoints lists them"
                     );
                     return Ok(pending(text));
-                }
-            },
+                };
+                Some(manifest)
+            }
             None => memory.newest(|_| true).cloned(),
         };
         let Some(manifest) = found else { return Ok(pending("waits for a recovery point".to_owned())) };

@@ -151,7 +151,7 @@ mod tests {
             "spec": {"accessModes": ["ReadWriteOnce"], "storageClassName": "fast", "volumeName": "pvc-1",
                 "resources": {"requests": {"storage": "10Gi"}}}}))
         .unwrap();
-        let made = claims(&owner(), &[claim.clone()], &["data".to_owned()]).unwrap();
+        let made = claims(&owner(), std::slice::from_ref(&claim), &["data".to_owned()]).unwrap();
         let spec = made[0].spec.clone().unwrap();
         assert_eq!((spec.storage_class_name.as_deref(), spec.volume_name), (Some("fast"), None));
         assert_eq!(spec.resources.unwrap().requests.unwrap()["storage"].0, "10Gi");

@@ -11,13 +11,13 @@ use k8s_openapi::{
 /// What runs in the namespace of a drill.
 #[derive(Debug, Clone, Default)]
 pub struct Workload {
-    /// Its Deployments.
+    /// Its `Deployment`s.
     pub deployments: Vec<Deployment>,
-    /// Its StatefulSets.
+    /// Its `StatefulSet`s.
     pub stateful_sets: Vec<StatefulSet>,
-    /// Its ReplicaSets, those of the Deployments too.
+    /// Its `ReplicaSet`s, those of its `Deployment`s too.
     pub replica_sets: Vec<ReplicaSet>,
-    /// Its DaemonSets.
+    /// Its `DaemonSet`s.
     pub daemon_sets: Vec<DaemonSet>,
     /// Its Pods, movers excepted.
     pub pods: Vec<Pod>,

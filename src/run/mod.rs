@@ -4,6 +4,8 @@ pub mod context;
 pub mod controller;
 pub mod divergence;
 pub mod drill_leftovers;
+mod drill_movers;
+mod drill_steps;
 pub mod drills;
 pub mod embassy;
 pub mod error;

@@ -154,6 +154,14 @@ impl DrillPhase {
     }
 }
 
+impl Drill {
+    /// Whether nothing will change any more.
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.status.as_ref().and_then(|status| status.phase).is_some_and(DrillPhase::is_final)
+    }
+}
+
 /// The report.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase")]

@@ -11,7 +11,6 @@ use crate::act;
 use crate::api::DRILL_LABEL;
 use crate::api::DataEmbassy;
 use crate::api::Drill;
-use crate::api::drill::DrillPhase;
 
 /// Removes them.
 pub async fn remove(context: &Context) -> Result<(), RunError> {
@@ -29,11 +28,12 @@ pub async fn remove(context: &Context) -> Result<(), RunError> {
     let embassies = embassies.map_err(|error| RunError::Cluster("read DataEmbassies", error))?;
     let known: BTreeSet<(Option<String>, String)> =
         embassies.items.iter().map(|embassy| (embassy.namespace(), embassy.name_any())).collect();
-    let ended = |drill: &Drill| drill.status.as_ref().and_then(|s| s.phase).is_some_and(DrillPhase::is_final);
     let looked_after: BTreeSet<String> = drills
         .items
         .iter()
-        .filter(|drill| !ended(drill) && known.contains(&(drill.namespace(), drill.spec.embassy.clone())))
+        .filter(|drill| {
+            !drill.has_ended() && known.contains(&(drill.namespace(), drill.spec.embassy.clone()))
+        })
         .filter_map(ResourceExt::uid)
         .collect();
     for namespace in &marked.items {

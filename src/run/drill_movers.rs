@@ -13,6 +13,7 @@ use k8s_openapi::{
 use super::drill_steps::Run;
 use super::error::RunError;
 use super::memory::Memory;
+use super::mover_jobs::repository_arguments;
 use super::movers::{credentials, ended, outcome};
 use super::repository_keys;
 use crate::act;
@@ -49,31 +50,30 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The outcome of the Job that ended. One that was interrupted, or did not reach the vault, is tried again.
+    /// The outcome of the Job that ended, if it counts. One that was interrupted, or did not reach the vault, is tried again.
     pub(super) async fn finished(
         &self,
         memory: &mut Memory,
         jobs: &[Job],
         movers: &[Pod],
-    ) -> Result<Option<Result<Outcome, String>>, RunError> {
+    ) -> Result<Option<Outcome>, RunError> {
         let client = &self.round.context.client;
         let Some(job) = jobs.iter().find(|job| ended(job) || is_unstarted(job)) else { return Ok(None) };
         let outcome =
             if is_unstarted(job) { Err("its operator ended".to_owned()) } else { outcome(job, movers) };
         act::movers::remove(client, job).await?;
-        let again = match &outcome {
-            Ok(Outcome::Failed(failed)) => {
-                matches!(failed.reason, Reason::VaultUnreachable | Reason::Interrupted)
+        let why = match outcome {
+            Ok(Outcome::Failed(failed))
+                if matches!(failed.reason, Reason::VaultUnreachable | Reason::Interrupted) =>
+            {
+                failed.message
             }
-            Ok(_) => false,
-            Err(_) => true,
+            Ok(outcome) => return Ok(Some(outcome)),
+            Err(why) => why,
         };
-        if again && let Some(rehearsal) = &mut memory.rehearsal {
-            rehearsal.tries += 1;
-            tracing::warn!(namespace = self.owner.namespace, ?outcome, "a mover of the drill is tried again");
-            return Ok(Some(Err("tried again".to_owned())));
-        }
-        Ok(Some(outcome))
+        tracing::warn!(namespace = self.owner.namespace, why, "a mover of the drill is tried again");
+        memory.rehearsal.iter_mut().for_each(|rehearsal| rehearsal.tries += 1);
+        Ok(None)
     }
 
     pub(super) async fn start_mover(
@@ -85,6 +85,7 @@ impl Run<'_> {
         further: Vec<String>,
         jobs: &[Job],
     ) -> Result<Option<DrillStatus>, RunError> {
+        // One that runs, or is just being removed.
         if !jobs.is_empty() {
             return Ok(None);
         }
@@ -101,10 +102,7 @@ impl Run<'_> {
             );
             return Ok(Some(self.waiting(text)));
         };
-        let mut arguments = vec![
-            format!("--vault={}", access.url),
-            format!("--repository={}/{}/{}", round.owner.namespace, round.owner.name, epoch.slug()),
-        ];
+        let mut arguments = repository_arguments(&round.owner, epoch, &access.url);
         arguments.extend(further);
         let tries = memory.rehearsal.as_ref().map_or(0, |rehearsal| rehearsal.tries);
         let job = mover(&MoverIntent {

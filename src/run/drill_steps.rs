@@ -9,6 +9,7 @@ use kube::runtime::reflector::ObjectRef;
 
 use super::error::RunError;
 use super::memory::Memory;
+use super::mover_jobs::{activate_arguments, restore_arguments};
 use super::namespace::permit;
 use super::round::Round;
 use crate::act;
@@ -132,7 +133,7 @@ impl Run<'_> {
             owned(client, &self.owner.namespace, &self.owner.name).await?;
         apply(client, &self.owner.namespace, &volumes, &there).await?;
         match self.finished(memory, &jobs, &movers).await? {
-            Some(Ok(Outcome::Restore(done))) => {
+            Some(Outcome::Restore(done)) => {
                 let count = |count: u64| Some(i64::try_from(count).unwrap_or(i64::MAX));
                 Ok(Some(DrillStatus {
                     phase: Some(DrillPhase::Applying),
@@ -145,20 +146,13 @@ impl Run<'_> {
                     ..self.status.clone()
                 }))
             }
-            Some(Ok(Outcome::Failed(failed))) => {
+            Some(Outcome::Failed(failed)) => {
                 Ok(Some(self.conclude(false, format!("restore failed: {}", failed.message))))
             }
             Some(_) => Ok(None),
             None => {
-                let contents = &manifest.contents;
-                let mut arguments = vec![
-                    format!("--snapshot={}", contents.snapshot),
-                    format!("--content-digest={}", contents.content_digest),
-                    format!("--bytes={}", contents.bytes),
-                    format!("--files={}", contents.files),
-                    "--full-compare".to_owned(),
-                ];
-                arguments.extend(manifest.claims.iter().map(|claim| format!("--claim={claim}")));
+                let mut arguments = restore_arguments(&manifest);
+                arguments.push("--full-compare".to_owned());
                 self.start_mover(memory, Verb::Restore, &vault, &manifest, arguments, &jobs).await
             }
         }
@@ -169,24 +163,20 @@ impl Run<'_> {
         let Seen { jobs, movers, .. } = self.seen().await?;
         self.identity(&[rbac::ACTIVATE_ROLE]).await?;
         match self.finished(memory, &jobs, &movers).await? {
-            Some(Ok(Outcome::Activate(done))) => Ok(Some(DrillStatus {
+            Some(Outcome::Activate(done)) => Ok(Some(DrillStatus {
                 phase: Some(DrillPhase::Starting),
                 message: Some("the captured objects are applied; the workload starts".to_owned()),
                 applied_at: Some(Time(Timestamp::now())),
                 applied_objects: Some(i64::try_from(done.applied).unwrap_or(i64::MAX)),
                 ..self.status.clone()
             })),
-            Some(Ok(Outcome::Failed(failed))) => {
+            Some(Outcome::Failed(failed)) => {
                 Ok(Some(self.conclude(false, format!("activation failed: {}", failed.message))))
             }
             Some(_) => Ok(None),
             None => {
-                let mut arguments = vec![
-                    format!("--snapshot={}", manifest.contents.snapshot),
-                    format!("--objects={}", manifest.contents.objects),
-                    format!("--namespace={}", self.owner.namespace),
-                    format!("--drill-of={}", self.round.owner.namespace),
-                ];
+                let mut arguments = activate_arguments(&manifest, &self.owner.namespace);
+                arguments.push(format!("--drill-of={}", self.round.owner.namespace));
                 let excluded = self.drill.spec.exclude.iter();
                 arguments.extend(excluded.map(|kind| format!("--exclude={}/{}", kind.group, kind.kind)));
                 self.start_mover(memory, Verb::Activate, &vault, &manifest, arguments, &jobs).await

@@ -7,13 +7,43 @@ use super::error::RunError;
 use super::memory::Memory;
 use super::movers::vault_of;
 use super::round::Round;
+use crate::api::epoch::Epoch;
 use crate::api::recovery_point::Consistency;
 use crate::observe::cluster::mounts;
+use crate::plan::desired::Owner;
 use crate::plan::desired::jobs::MoverIntent;
 use crate::plan::desired::jobs::mover;
 use crate::plan::failover::volumes;
 use crate::plan::manifest::Manifest;
 use crate::plan::task::Task;
+
+/// Where a mover finds the repository of an epoch.
+pub(super) fn repository_arguments(owner: &Owner, epoch: &Epoch, url: &str) -> Vec<String> {
+    let repository = format!("{}/{}/{}", owner.namespace, owner.name, epoch.slug());
+    vec![format!("--vault={url}"), format!("--repository={repository}")]
+}
+
+/// What a restore of that point must find.
+pub(super) fn restore_arguments(manifest: &Manifest) -> Vec<String> {
+    let contents = &manifest.contents;
+    let mut arguments = vec![
+        format!("--snapshot={}", contents.snapshot),
+        format!("--content-digest={}", contents.content_digest),
+        format!("--bytes={}", contents.bytes),
+        format!("--files={}", contents.files),
+    ];
+    arguments.extend(manifest.claims.iter().map(|claim| format!("--claim={claim}")));
+    arguments
+}
+
+/// Whose objects are applied, and where.
+pub(super) fn activate_arguments(manifest: &Manifest, namespace: &str) -> Vec<String> {
+    vec![
+        format!("--snapshot={}", manifest.contents.snapshot),
+        format!("--objects={}", manifest.contents.objects),
+        format!("--namespace={namespace}"),
+    ]
+}
 
 impl Round {
     /// The Job of a task, at the vault of that address.
@@ -46,10 +76,7 @@ impl Round {
     fn arguments(&self, memory: &Memory, task: &Task, url: &str, claims: &[String]) -> Vec<String> {
         let manifest = task.manifest();
         let (namespace, name) = (&self.owner.namespace, &self.owner.name);
-        let mut arguments = vec![
-            format!("--vault={url}"),
-            format!("--repository={namespace}/{name}/{}", manifest.point.epoch.slug()),
-        ];
+        let mut arguments = repository_arguments(&self.owner, &manifest.point.epoch, url);
         arguments.extend(self.bandwidth(memory, task));
         let contents = &manifest.contents;
         match task {
@@ -66,21 +93,13 @@ impl Round {
                 arguments.extend(base.map(|base| format!("--inventory-base={base}")));
             }
             Task::Restore(_) => {
-                arguments.push(format!("--snapshot={}", contents.snapshot));
-                arguments.push(format!("--content-digest={}", contents.content_digest));
-                arguments.push(format!("--bytes={}", contents.bytes));
-                arguments.push(format!("--files={}", contents.files));
-                arguments.extend(manifest.claims.iter().map(|claim| format!("--claim={claim}")));
+                arguments.extend(restore_arguments(manifest));
                 arguments.push(self.held_snapshot(memory, manifest).map_or_else(
                     || "--full-compare".to_owned(),
                     |snapshot| format!("--previous={snapshot}"),
                 ));
             }
-            Task::Activate { .. } => {
-                arguments.push(format!("--snapshot={}", contents.snapshot));
-                arguments.push(format!("--objects={}", contents.objects));
-                arguments.push(format!("--namespace={namespace}"));
-            }
+            Task::Activate { .. } => arguments.extend(activate_arguments(manifest, namespace)),
             Task::Compare { base, .. } => {
                 arguments.push(format!("--snapshot={}", contents.snapshot));
                 arguments.push(format!("--base={}", base.contents.snapshot));

@@ -16,17 +16,25 @@ USER = "system:serviceaccount:data-embassy-system:data-embassy-controller"
 PATIENCE = 90
 
 
+def arguments_of(pid):
+    """What a process was started with; nothing if it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read().decode(errors="replace").split("\0")
+    except OSError:
+        return []
+
+
 def processes(site):
     """(pid, arguments) of every program of ours in that site."""
     for pid in filter(str.isdigit, os.listdir("/proc")):
+        arguments = arguments_of(pid)
         try:
-            with open(f"/proc/{pid}/cmdline", "rb") as file:
-                arguments = file.read().decode(errors="replace").split("\0")
             with open(f"/proc/{pid}/cgroup", encoding="ascii") as file:
                 inside = f"/tb-{site}/" in file.read()
         except OSError:
             continue
-        if inside and os.path.basename(arguments[0]) == "data-embassy":
+        if inside and arguments and os.path.basename(arguments[0]) == "data-embassy":
             yield int(pid), arguments
 
 
@@ -35,14 +43,6 @@ def operator(site):
         if arguments[1] == "controller":
             return pid
     return None
-
-
-def is_operator(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read().split(b"\0")[1:2] == [b"controller"]
-    except OSError:
-        return False
 
 
 def write_of(line, namespace):
@@ -85,7 +85,7 @@ def kill(site, path, namespace, number):
                 count += write is not None
                 if write and count == number:
                     # Another run of the suite, beside this one, may have ended it since.
-                    if not is_operator(pid):
+                    if arguments_of(pid)[1:2] != ["controller"]:
                         pid = operator(site)
                     if pid:
                         os.kill(pid, signal.SIGKILL)

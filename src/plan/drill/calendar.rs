@@ -39,10 +39,11 @@ pub fn scheduled(drills: &Drills, embassy: &str, due: Timestamp) -> Drill {
 /// Ended drills, begun by schedule, that are more than is kept; the newest stay, and so does the last one that passed.
 #[must_use]
 pub fn surplus(all: &[Drill]) -> Vec<&Drill> {
-    let ended = |drill: &&Drill| is_scheduled(drill) && phase(drill).is_some_and(DrillPhase::is_final);
-    let mut ended: Vec<&Drill> = all.iter().filter(ended).collect();
+    let mut ended: Vec<&Drill> =
+        all.iter().filter(|drill| is_scheduled(drill) && drill.has_ended()).collect();
     ended.sort_by_key(|drill| std::cmp::Reverse(created(drill)));
-    let last_passed = ended.iter().position(|drill| phase(drill) == Some(DrillPhase::Passed));
+    let passed = |drill: &&Drill| drill.status.as_ref().and_then(|s| s.phase) == Some(DrillPhase::Passed);
+    let last_passed = ended.iter().position(passed);
     let surplus = ended.iter().enumerate().skip(KEPT).filter(|(index, _)| Some(*index) != last_passed);
     surplus.map(|(_, drill)| *drill).collect()
 }
@@ -81,7 +82,7 @@ fn lacking(drills: &Drills, all: &[Drill], now: Timestamp) -> Option<String> {
 }
 
 fn ended(drill: &Drill) -> Option<LastDrill> {
-    let status = drill.status.as_ref().filter(|status| status.phase.is_some_and(DrillPhase::is_final))?;
+    let status = drill.status.as_ref().filter(|_| drill.has_ended())?;
     Some(LastDrill {
         name: drill.name_any(),
         time: status.ended_at.clone()?,
@@ -90,10 +91,6 @@ fn ended(drill: &Drill) -> Option<LastDrill> {
         time_to_ready: status.time_to_ready.clone(),
         message: status.message.clone().unwrap_or_default(),
     })
-}
-
-fn phase(drill: &Drill) -> Option<DrillPhase> {
-    drill.status.as_ref()?.phase
 }
 
 /// Only what the operator made bears its label.

@@ -49,8 +49,12 @@ impl Drop for Rehearsal {
 }
 
 impl Round {
-    /// Takes the oldest open drill one step further. Whatever goes wrong in a drill stays in the drill.
+    /// Begins a drill that is due, and takes the oldest open one a step further. Whatever goes wrong with drills stays with them.
     pub async fn drill(&self, memory: &mut Memory, record: &FailoverRecordSpec) {
+        if let Err(error) = self.schedule_drills(record).await {
+            let (namespace, name) = (&self.owner.namespace, &self.owner.name);
+            tracing::warn!(namespace, name, %error, "a drill by schedule did not begin; trying again");
+        }
         let mut open: Vec<&Drill> = self.open_drills().collect();
         open.sort_by_key(|drill| {
             (drill.status.as_ref().and_then(|s| s.started_at.clone()).is_none(), drill.creation_timestamp())
@@ -59,8 +63,8 @@ impl Round {
             memory.rehearsal = None;
             return;
         };
-        let done = self.advance(memory, record, first).await;
-        if let Err(error) = done {
+        // Boxed: every reconcile would carry its room otherwise.
+        if let Err(error) = Box::pin(self.advance(memory, record, first)).await {
             let (namespace, name) = (&self.owner.namespace, first.name_any());
             tracing::warn!(namespace, name, %error, "a step of the drill failed; trying again");
             let old = first.status.clone().unwrap_or_default();
@@ -77,7 +81,7 @@ impl Round {
     }
 
     /// Begins a drill when one is due by schedule, at a standby, and removes old reports of such.
-    pub async fn schedule_drills(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {
+    async fn schedule_drills(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {
         let Some(wanted) = &self.embassy.spec.drills else { return Ok(()) };
         let api: Api<Drill> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         for old in calendar::surplus(&self.seen.drills) {
@@ -87,12 +91,8 @@ impl Round {
                 Err(error) => return Err(RunError::Cluster("remove the report of an old drill", error)),
             }
         }
-        let Some(due) = self.drill_due().filter(|due| *due <= Timestamp::now()) else { return Ok(()) };
-        let rehearses =
-            record.role == Role::Standby && hindrance(record, self.embassy.spec.suspend).is_none();
-        if !rehearses || self.open_drills().next().is_some() {
-            return Ok(());
-        }
+        let due = self.drill_due(record).filter(|due| *due <= Timestamp::now());
+        let Some(due) = due else { return Ok(()) };
         let mut drill = calendar::scheduled(wanted, &self.owner.name, due);
         drill.metadata.labels = Some(self.owner.labels());
         match api.create(&PostParams::default(), &drill).await {
@@ -102,9 +102,14 @@ impl Round {
         }
     }
 
-    /// When the next drill is due by schedule; none where there is no schedule that can be read.
+    /// When the next drill begins by schedule; none where it could not begin now, or the schedule cannot be read.
     #[must_use]
-    pub fn drill_due(&self) -> Option<Timestamp> {
+    pub fn drill_due(&self, record: &FailoverRecordSpec) -> Option<Timestamp> {
+        let rehearses =
+            record.role == Role::Standby && hindrance(record, self.embassy.spec.suspend).is_none();
+        if !rehearses || self.open_drills().next().is_some() {
+            return None;
+        }
         let since = self.embassy.creation_timestamp().map(|time| time.0)?;
         let wanted = self.embassy.spec.drills.as_ref()?;
         calendar::due(wanted, &self.whose(), &self.seen.drills, since).ok()
@@ -112,14 +117,8 @@ impl Round {
 
     /// Drills that have not ended.
     pub fn open_drills(&self) -> impl Iterator<Item = &Drill> {
-        let ended = |drill: &Drill| {
-            let phase = drill.status.as_ref().and_then(|status| status.phase);
-            phase.is_some_and(DrillPhase::is_final)
-        };
-        self.seen
-            .drills
-            .iter()
-            .filter(move |drill| !ended(drill) && drill.metadata.deletion_timestamp.is_none())
+        let drills = self.seen.drills.iter();
+        drills.filter(|drill| !drill.has_ended() && drill.metadata.deletion_timestamp.is_none())
     }
 
     async fn advance(

@@ -198,7 +198,6 @@ impl Round {
         self.perform(memory, &view, &action).await?;
         self.routine(memory, &view, &action).await?;
         self.verify_vault(memory).await?;
-        self.schedule_drills(&view.record).await?;
         self.drill(memory, &view.record).await;
         self.write_mail(memory, &view.record).await?;
         self.keep_points(memory).await?;
@@ -427,7 +426,7 @@ impl Round {
         if let Some(due) = self.verification_due_in(memory) {
             next = next.min(due);
         }
-        if let Some(due) = self.drill_due() {
+        if let Some(due) = self.drill_due(&view.record) {
             next = next.min(Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default());
         }
         if self.open_drills().next().is_some() {

@@ -86,7 +86,8 @@ fn conclusion(checks: &[CheckResult]) -> Step {
             Step::Conclude { passed: true, message: "restored, and all of the workload ready".to_owned() }
         }
         None => {
-            let message = format!("restored, all of the workload ready, and {} checks passed", checks.len());
+            let plural = if checks.len() == 1 { "check" } else { "checks" };
+            let message = format!("restored, all of the workload ready, {} {plural} passed", checks.len());
             Step::Conclude { passed: true, message }
         }
     }

@@ -7,6 +7,8 @@
 mod archive;
 #[path = "damage/by_hand.rs"]
 mod by_hand;
+#[path = "damage/thinned.rs"]
+mod thinned;
 mod support;
 
 use std::{

@@ -5,6 +5,8 @@
 
 #[path = "mover/folder.rs"]
 mod folder;
+#[path = "mover/freed.rs"]
+mod freed;
 #[path = "mover/huge.rs"]
 mod huge;
 #[path = "mover/line.rs"]

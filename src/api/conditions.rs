@@ -30,6 +30,8 @@ pub enum ConditionType {
     Promotable,
     /// The last drill at this site went as it should, and is not too long ago.
     Rehearsed,
+    /// Each vault was told which recovery points it may give up.
+    Thinned,
     /// The spec at this site is the one that the active site mandates.
     SpecInSync,
 }
@@ -50,6 +52,7 @@ impl ConditionType {
             Self::Fenced => "Fenced",
             Self::Promotable => "Promotable",
             Self::Rehearsed => "Rehearsed",
+            Self::Thinned => "Thinned",
             Self::SpecInSync => "SpecInSync",
         }
     }

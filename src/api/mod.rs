@@ -13,6 +13,7 @@ pub mod recovery_point;
 pub mod replication;
 pub mod site;
 pub mod size;
+pub mod thinning;
 
 pub use data_embassy::DataEmbassy;
 pub use drill::Drill;

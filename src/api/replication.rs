@@ -6,6 +6,8 @@ use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::duration;
+
 /// How copies are made.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -20,7 +22,7 @@ pub struct Replication {
     pub rpo: String,
     /// Which engine copies; exactly one.
     pub driver: Driver,
-    /// How many recovery points are kept as objects in the clusters; the vault keeps all.
+    /// Which recovery points are kept: as objects in the clusters, and their bytes in the vault.
     #[serde(default)]
     pub retention: Retention,
     /// When the vault is read back and verified; without it only restores are.
@@ -127,10 +129,13 @@ pub enum CopyMethod {
     Direct,
 }
 
-/// How many recovery points stay as objects in the cluster.
+/// Which recovery points are kept, and for how long nothing is freed at all.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[x_kube(validation = ("self.keepLast >= oldSelf.keepLast && self.daily >= oldSelf.daily && self.weekly >= oldSelf.weekly", "replication.retention can only grow: a smaller one would drop recovery points that somebody may count on; create a new DataEmbassy for a shorter history"))]
+#[x_kube(
+    validation = ("self.keepLast >= oldSelf.keepLast && self.daily >= oldSelf.daily && self.weekly >= oldSelf.weekly", "replication.retention can only grow: a smaller one would drop recovery points that somebody may count on; create a new DataEmbassy for a shorter history"),
+    validation = ("!self.immutableFor.matches('^[1-9][0-9]{0,5}[smhd]$') || !oldSelf.immutableFor.matches('^[1-9][0-9]{0,5}[smhd]$') || int(self.immutableFor.substring(0, size(self.immutableFor) - 1)) * (self.immutableFor.endsWith('s') ? 1 : self.immutableFor.endsWith('m') ? 60 : self.immutableFor.endsWith('h') ? 3600 : 86400) >= int(oldSelf.immutableFor.substring(0, size(oldSelf.immutableFor) - 1)) * (oldSelf.immutableFor.endsWith('s') ? 1 : oldSelf.immutableFor.endsWith('m') ? 60 : oldSelf.immutableFor.endsWith('h') ? 3600 : 86400)", "replication.retention.immutableFor can only grow: the vault was told to hold every byte for so long, and does; create a new DataEmbassy for a shorter time")
+)]
 pub struct Retention {
     /// The newest ones.
     #[serde(default = "Retention::default_keep_last")]
@@ -144,6 +149,20 @@ pub struct Retention {
     #[serde(default = "Retention::default_weekly")]
     #[schemars(range(min = 0, max = 520))]
     pub weekly: i64,
+    /// No byte of the vault is freed before this time has passed at the vault, by its own clock, whoever orders it: `30d`.
+    #[serde(default = "Retention::default_immutable_for")]
+    #[schemars(length(min = 2, max = 7))]
+    #[x_kube(validation = ("self.matches('^[1-9][0-9]{0,5}[smhd]$')", "replication.retention.immutableFor must be a whole number above zero and one unit of s, m, h or d, such as 30d"))]
+    pub immutable_for: String,
+    /// Nothing more is given up once files or bytes of the register shrank by more than this share, in percent.
+    #[serde(default = "Retention::default_max_shrink_percent")]
+    #[schemars(range(min = 1, max = 100))]
+    pub max_shrink_percent: i64,
+    /// A recovery point that shrank and is right, as a person says: `2/luxembourg/17`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 5, max = 80))]
+    #[x_kube(validation = ("self.matches('^[1-9][0-9]*/[a-z][a-z0-9-]*/[1-9][0-9]*$')", "replication.retention.acceptShrunk must name a recovery point as the condition Thinned does, such as 2/luxembourg/17"))]
+    pub accept_shrunk: Option<String>,
 }
 
 impl Retention {
@@ -158,6 +177,21 @@ impl Retention {
     const fn default_weekly() -> i64 {
         8
     }
+
+    fn default_immutable_for() -> String {
+        "30d".to_owned()
+    }
+
+    const fn default_max_shrink_percent() -> i64 {
+        50
+    }
+
+    /// `immutableFor`; for ever where it cannot be read.
+    #[must_use]
+    pub fn immutable_seconds(&self) -> i64 {
+        let read = duration::parse(&self.immutable_for);
+        read.map_or(i64::MAX, |duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX))
+    }
 }
 
 impl Default for Retention {
@@ -166,6 +200,9 @@ impl Default for Retention {
             keep_last: Self::default_keep_last(),
             daily: Self::default_daily(),
             weekly: Self::default_weekly(),
+            immutable_for: Self::default_immutable_for(),
+            max_shrink_percent: Self::default_max_shrink_percent(),
+            accept_shrunk: None,
         }
     }
 }

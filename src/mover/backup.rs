@@ -42,7 +42,9 @@ pub fn backup(engine: Engine, parameters: &BackupParameters) -> Result<BackupDon
         tracing::info!(bytes_read = bytes, entries, "backing up");
     });
     let asked = watch.clone();
-    let written = engine.backup(&source, move || asked.text());
+    let base = parameters.inventory_base.as_deref().and_then(|name| inventory::read(&engine, name));
+    let needed = base.as_ref().map(|base| &base.needed);
+    let written = engine.backup(&source, needed, move || asked.text());
     // The fault of a source says more than the engine's refusal to go on.
     if let Some(failure) = watch.take() {
         return Err(failure);
@@ -56,7 +58,7 @@ pub fn backup(engine: Engine, parameters: &BackupParameters) -> Result<BackupDon
         return Err(Failure::Internal(text));
     }
     let snapshot = written.snapshot.to_hex().to_string();
-    let inventory = inventory::write(&reader, &snapshot, parameters.inventory_base.as_deref())?;
+    let inventory = inventory::write(&reader, &snapshot, base)?;
     Ok(BackupDone {
         snapshot,
         tree: written.tree.to_hex().to_string(),

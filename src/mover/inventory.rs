@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::vault::inventory::{DEPTH, Inventory, KIND, VERSION};
 
 use super::{
-    engine::{Reader, Store},
+    engine::{Engine, Reader, Store},
     failure::Failure,
 };
 
@@ -24,21 +24,26 @@ fn inventory(config: String, needed: BTreeSet<String>, base: Option<Resolved>) -
 }
 
 /// An inventory with all that it builds on.
-struct Resolved {
+pub(super) struct Resolved {
     name: String,
     depth: i64,
-    needed: BTreeSet<String>,
+    /// Objects such as `data/<sha256>`.
+    pub(super) needed: BTreeSet<String>,
+}
+
+/// The inventory of that name, with all that it builds on; nothing if that cannot be read.
+pub(super) fn read(engine: &Engine, name: &str) -> Option<Resolved> {
+    engine.ask(|store| Ok(resolve(store, name))).ok().flatten()
 }
 
 /// Stores what the snapshot needs that was just surveyed through `reader`; returns the inventory's name. `base` is the one of
-/// the point before it: if that cannot be read, the new one stands alone.
-pub(super) fn write(reader: &Reader, snapshot: &str, base: Option<&str>) -> Result<String, Failure> {
+/// the point before it: without it, the new one stands alone.
+pub(super) fn write(reader: &Reader, snapshot: &str, base: Option<Resolved>) -> Result<String, Failure> {
     let mut needed: BTreeSet<String> = reader.used().iter().map(|pack| format!("data/{pack}")).collect();
     // Blobs are found through any of them, so all count.
-    needed.extend(reader.ask(|store| store.list("index"))?.iter().map(|(name, _)| format!("index/{name}")));
+    needed.extend(reader.indexes()?.iter().map(|name| format!("index/{name}")));
     needed.insert(format!("snapshots/{snapshot}"));
     let config = sha256(&reader.ask(|store| store.read("config", "config"))?);
-    let base = base.and_then(|base| reader.ask(|store| Ok(resolve(store, base))).ok().flatten());
     let inventory = inventory(config, needed, base);
     let content = serde_json::to_vec(&inventory).map_err(|error| Failure::Internal(error.to_string()))?;
     let (name, content) = (sha256(&content), Bytes::from(content));

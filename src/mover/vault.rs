@@ -14,6 +14,10 @@ impl Store for RepositoryClient {
         Ok(Self::list(self, kind)?)
     }
 
+    fn condemned(&self) -> Result<Vec<String>, StoreError> {
+        Ok(Self::condemned(self)?)
+    }
+
     fn read(&self, kind: &str, name: &str) -> Result<Bytes, StoreError> {
         Ok(Self::read(self, kind, name)?)
     }

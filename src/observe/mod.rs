@@ -3,3 +3,4 @@
 pub mod cluster;
 pub mod drill;
 pub mod post;
+pub mod thinning;

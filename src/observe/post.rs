@@ -51,6 +51,14 @@ pub enum PostError {
         /// Why.
         why: String,
     },
+    /// An order to give points up that is not believed.
+    #[error("order {sequence} to give recovery points up is not believed: {why}")]
+    Thinning {
+        /// Which.
+        sequence: i64,
+        /// Why.
+        why: String,
+    },
     /// Software of another version.
     #[error(
         "{site} runs a newer version of this operator: its {what} is {found}, and this one cannot read that. Upgrade the operator of this site; until then nothing is decided here: what is closed stays closed, and what runs goes on"
@@ -230,7 +238,7 @@ impl Correspondence {
         self.believe(which, key, &stored.text, &BTreeMap::new())
     }
 
-    fn believe(
+    pub(super) fn believe(
         &self,
         which: &PointRef,
         key: &PublicKey,
@@ -342,7 +350,7 @@ fn moment_of(time: &Time) -> Option<Instant> {
 const NEWEST: i64 = 64;
 
 /// The epoch of a slug such as `2-luxembourg`.
-fn reign(slug: &str) -> Option<Epoch> {
+pub(super) fn reign(slug: &str) -> Option<Epoch> {
     let (number, site) = slug.split_once('-')?;
     format!("{number}/{site}").parse().ok()
 }
@@ -385,7 +393,7 @@ fn version(site: &str, body: &serde_json::Value) -> Result<(), PostError> {
     known_version(site, "mandate", &says["mandate"]["mandate"]["version"], MANDATE_VERSION)
 }
 
-fn known_version(
+pub(super) fn known_version(
     site: &str,
     what: &'static str,
     found: &serde_json::Value,

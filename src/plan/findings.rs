@@ -9,6 +9,7 @@ use super::{
     manifest::Manifest,
     schedule,
     status::{Facts, active_site, phase},
+    thinning::Standing,
     verification::{self, Checked},
 };
 use crate::api::{
@@ -28,6 +29,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
         fenced(facts),
         promotable(facts),
         rehearsed(facts),
+        thinned(facts),
         in_sync(facts),
     ];
     let stalled = stalled(facts);
@@ -368,6 +370,33 @@ fn rehearsed(facts: &Facts) -> Finding {
             finding(None, "NoDrill", message.to_owned())
         }
     }
+}
+
+fn thinned(facts: &Facts) -> Finding {
+    let finding = |holds: Option<bool>, reason, message: String| {
+        Finding::new(ConditionType::Thinned, holds, reason, message)
+    };
+    for (vault, standing) in &facts.thinned {
+        match standing {
+            Standing::Held(shrunk) => return finding(Some(false), "PointShrank", shrunk.to_string()),
+            Standing::Failed(why) => {
+                let message = format!("the vault of {vault} was not told what it may give up: {why}");
+                return finding(Some(false), "NotOrdered", message);
+            }
+            Standing::Ordered { .. } => {}
+        }
+    }
+    if facts.thinned.is_empty() {
+        let message = "the active site says which recovery points a vault may give up; not this one, or not yet";
+        return finding(None, "NotActive", message.to_owned());
+    }
+    let parts = facts.thinned.iter().filter_map(|(vault, standing)| match standing {
+        Standing::Ordered { given_up, stay } => Some(format!("{stay} points stay at {vault}, {given_up} are given up")),
+        _ => None,
+    });
+    let held = &facts.spec.replication.retention.immutable_for;
+    let message = format!("{}; nothing is freed before {held}", parts.collect::<Vec<_>>().join(", "));
+    finding(Some(true), "Ordered", message)
 }
 
 fn in_sync(facts: &Facts) -> Finding {

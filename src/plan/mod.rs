@@ -15,4 +15,5 @@ pub mod renewal;
 pub mod schedule;
 pub mod status;
 pub mod task;
+pub mod thinning;
 pub mod verification;

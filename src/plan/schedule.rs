@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn retention_keeps_the_newest_of_each_period() {
         let hourly: Vec<Timestamp> = (0..24 * 30).map(|hour| at(1_700_000_000 - hour * 3_600)).collect();
-        let retention = Retention { keep_last: 3, daily: 2, weekly: 2 };
+        let retention = Retention { keep_last: 3, daily: 2, weekly: 2, ..Retention::default() };
         let kept: Vec<Timestamp> = kept(&hourly, &retention).into_iter().map(|index| hourly[index]).collect();
         assert_eq!(&kept[..3], &hourly[..3]);
         // 1 700 000 000 is Tuesday 2023-11-14 22:13 UTC: yesterday's newest is also neither week's newest.

@@ -9,6 +9,7 @@ use super::{
     failover::{Action, Peer, View},
     findings::findings,
     manifest::Manifest,
+    thinning,
     verification::Checked,
 };
 use crate::api::{
@@ -66,6 +67,8 @@ pub struct Facts<'a> {
     pub divergence: Option<&'a str>,
     /// How far this site is rehearsed.
     pub rehearsed: &'a Standing,
+    /// How far each vault was thinned out; at the active site only.
+    pub thinned: BTreeMap<&'a str, &'a thinning::Standing>,
     /// Fields in which the spec here differs from the mandate.
     pub drift: &'a [String],
     /// Now.

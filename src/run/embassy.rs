@@ -199,6 +199,7 @@ impl Round {
         self.routine(memory, &view, &action).await?;
         self.verify_vault(memory).await?;
         self.drill(memory, &view.record).await;
+        self.thin_out(memory, &view.record).await;
         self.write_mail(memory, &view.record).await?;
         self.keep_points(memory).await?;
         self.report(memory, &view, &action).await?;
@@ -424,6 +425,9 @@ impl Round {
             next = next.min(due_in);
         }
         if let Some(due) = self.verification_due_in(memory) {
+            next = next.min(due);
+        }
+        if let Some(due) = self.thinning_due_in(memory, &view.record) {
             next = next.min(due);
         }
         if let Some(due) = self.drill_due(&view.record) {

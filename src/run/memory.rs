@@ -7,6 +7,7 @@ use std::{
 
 use super::drills::Rehearsal;
 use super::keeper::Access;
+use super::thinning::Thinned;
 use super::verification::Verification;
 use crate::api::epoch::{Epoch, PointRef};
 use crate::observe::post::{Committed, Mailbox, PassedOn};
@@ -37,6 +38,8 @@ pub struct Memory {
     pub trouble: Option<Trouble>,
     /// The verification of this site's own vault.
     pub verification: Verification,
+    /// How far each vault was thinned out, by its site.
+    pub thinnings: BTreeMap<String, Thinned>,
     /// The drill that is under way.
     pub rehearsal: Option<Rehearsal>,
 }

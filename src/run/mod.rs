@@ -28,4 +28,5 @@ pub mod repository_keys;
 pub mod round;
 pub mod sites;
 pub mod telemetry;
+pub mod thinning;
 pub mod verification;

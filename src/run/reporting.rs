@@ -58,6 +58,7 @@ impl Round {
             left: &self.still_there(),
             divergence: divergence.as_deref(),
             rehearsed: &rehearsed,
+            thinned: memory.thinned(record),
             drift: &drift,
             now: Timestamp::now(),
         };

@@ -280,9 +280,12 @@ async fn host(context: &Arc<Context>, site: &Site) -> Result<(), RunError> {
     }
     let name = site.name_any();
     let Ok(vault) = local_vault(context).await else { return Ok(()) };
+    let key = super::round::pinned_key(Some(site));
+    let public_key = key.as_ref().map(ToString::to_string);
     let policy = site.spec.hosting.as_ref().map_or_else(
-        || Policy { namespaces: vec![], quota_bytes: 0 },
+        || Policy { namespaces: vec![], quota_bytes: 0, public_key: public_key.clone() },
         |hosting| Policy {
+            public_key: public_key.clone(),
             namespaces: hosting.namespaces.clone(),
             quota_bytes: ParsedQuantity::try_from(&hosting.quota)
                 .ok()
@@ -294,7 +297,7 @@ async fn host(context: &Arc<Context>, site: &Site) -> Result<(), RunError> {
         tracing::warn!(site = name, %error, "the vault here did not take the hosting policy; trying again");
         return Ok(());
     }
-    let Some(key) = super::round::pinned_key(Some(site)) else { return Ok(()) };
+    let Some(key) = key else { return Ok(()) };
     let stored = match vault.embassies().await {
         Ok(stored) => stored,
         Err(error) => return Err(RunError::again(&error.to_string())),

@@ -18,6 +18,8 @@ pub enum Purpose {
     Mail,
     /// The commitment of a recovery point.
     Manifest,
+    /// An order to a vault to give recovery points up.
+    Thinning,
 }
 
 impl fmt::Display for Purpose {
@@ -25,6 +27,7 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Self::Mail => "Mail",
             Self::Manifest => "Manifest",
+            Self::Thinning => "Thinning",
         })
     }
 }

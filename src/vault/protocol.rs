@@ -40,6 +40,9 @@ pub struct Policy {
     pub namespaces: Vec<String>,
     /// Bytes that each of them may take.
     pub quota_bytes: i64,
+    /// The site's signing key, as it is pinned: `ed25519:…`. Without it the site gives nothing up here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
 }
 
 /// Answer of `/whoami`.
@@ -95,6 +98,15 @@ pub struct EpochPoints {
     pub epoch: String,
     /// Sequence of its last point.
     pub last: i64,
+}
+
+/// The newest order to give recovery points up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredThinning {
+    /// From 1, without gaps.
+    pub sequence: i64,
+    /// The envelope, exactly as it was put.
+    pub text: String,
 }
 
 /// One embassy that is stored here.

@@ -17,6 +17,7 @@ use data_embassy::{
     mover::{
         backup::{BackupParameters, backup},
         engine::{Engine, new_key},
+        failure::Failure,
         outcome::BackupDone,
         restore::restore,
         verify::{Parameters, Seen, verify},
@@ -92,7 +93,11 @@ pub fn content(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 impl Archive {
     pub fn new() -> Self {
-        let vault = TestVault::start();
+        Self::at(TestVault::start())
+    }
+
+    /// In that vault.
+    pub fn at(vault: TestVault) -> Self {
         vault.host("tallinn", NAMESPACE, 1 << 30);
         let site = |name: &str| (name.to_owned(), SiteKey::generate().unwrap());
         let mut archive = Self {
@@ -257,17 +262,8 @@ impl Archive {
     /// Restores every point. What the verification calls sound must come back, and what comes back must be exact.
     pub fn assert_restores_are_exact_or_fail(&self, checked: &Checked, what: &str) {
         for (manifest, expected) in self.points.borrow().iter() {
-            let target = tempfile::tempdir_in(undurable()).unwrap();
-            fs::create_dir(target.path().join(CLAIM)).unwrap();
-            let key = &self.repository_keys[&manifest.point.epoch];
-            let store = Arc::new(self.repository(&manifest.point.epoch));
-            let parameters = restoring(manifest, target.path());
-            let restored = Engine::open(store, key).and_then(|engine| restore(engine, &parameters));
-            match restored {
-                Ok(_) => {
-                    let found = content(&target.path().join(CLAIM));
-                    assert!(found == *expected, "{what}: {} came back wrong", manifest.point);
-                }
+            match self.restored(manifest) {
+                Ok(found) => assert!(found == *expected, "{what}: {} came back wrong", manifest.point),
                 Err(failure) => {
                     assert!(
                         checked.costs(&manifest.point),
@@ -277,6 +273,41 @@ impl Archive {
                 }
             }
         }
+    }
+
+    /// What comes back of a point.
+    fn restored(&self, manifest: &Manifest) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
+        let target = tempfile::tempdir_in(undurable()).unwrap();
+        fs::create_dir(target.path().join(CLAIM)).unwrap();
+        let key = &self.repository_keys[&manifest.point.epoch];
+        let store = Arc::new(self.repository(&manifest.point.epoch));
+        let parameters = restoring(manifest, target.path());
+        Engine::open(store, key).and_then(|engine| restore(engine, &parameters))?;
+        Ok(content(&target.path().join(CLAIM)))
+    }
+
+    /// Whether the point of that index, in the order of all, comes back byte for byte.
+    pub fn comes_back(&self, index: usize) -> bool {
+        let (manifest, expected) = self.points.borrow()[index].clone();
+        match self.restored(&manifest) {
+            Ok(found) => {
+                assert!(found == expected, "{} came back wrong", manifest.point);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    /// A further copy of the first epoch, of a volume that has these bytes again under another name.
+    pub fn copy_first_again(&mut self) -> usize {
+        fs::write(self.path("home").join(CLAIM).join("again"), noise(2, 150_000)).unwrap();
+        self.copy("1/tallinn", "again");
+        self.points.borrow().len() - 1
+    }
+
+    /// The signing key of a site.
+    pub fn site_key(&self, site: &str) -> &SiteKey {
+        &self.keys[site]
     }
 
     /// A manifest of the first epoch, signed anew with another time.

@@ -1,9 +1,13 @@
 //! A repository in a folder, laid out as restic's own, so that restic reads what the mover wrote.
 
 use std::{
+    collections::BTreeSet,
     fs, io,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -14,11 +18,21 @@ pub struct Folder {
     root: PathBuf,
     /// Bytes that may still be written; for faults.
     pub quota: AtomicU64,
+    condemned: Mutex<BTreeSet<String>>,
 }
 
 impl Folder {
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), quota: AtomicU64::new(u64::MAX) }
+        Self { root: root.to_owned(), quota: AtomicU64::new(u64::MAX), condemned: Mutex::default() }
+    }
+
+    /// These packs, and no others, are about to be freed.
+    pub fn condemn(&self, packs: &BTreeSet<String>) {
+        self.condemned.lock().unwrap().clone_from(packs);
+    }
+
+    pub fn lose(&self, packs: &BTreeSet<String>) {
+        packs.iter().for_each(|pack| fs::remove_file(self.path("data", pack)).unwrap());
     }
 
     pub fn path(&self, kind: &str, name: &str) -> PathBuf {
@@ -46,6 +60,10 @@ impl Store for Folder {
         let entries = walkdir::WalkDir::new(self.root.join(kind)).into_iter().filter_map(Result::ok);
         let files = entries.filter(|entry| entry.file_type().is_file());
         Ok(files.map(|f| (f.file_name().to_str().unwrap().to_owned(), f.metadata().unwrap().len())).collect())
+    }
+
+    fn condemned(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.condemned.lock().unwrap().iter().cloned().collect())
     }
 
     fn read(&self, kind: &str, name: &str) -> Result<Bytes, StoreError> {

@@ -8,6 +8,7 @@ use std::{
     path::PathBuf,
     process::{Child, Command},
     thread::JoinHandle,
+    time::Duration,
 };
 
 use data_embassy::{
@@ -92,6 +93,8 @@ impl TestVault {
             health_listen: any,
             max_connections: 64,
             max_object_bytes: 64 << 20,
+            immutable_for: Duration::from_hours(1),
+            sweep_every: Duration::from_hours(24),
         };
         change(&mut arguments);
         fs::create_dir(&arguments.tls).unwrap();
@@ -231,7 +234,7 @@ impl TestVault {
     /// A client of one repository, which does not pause long between tries.
     pub fn repository(&self, site: &str, role: Role, path: &str) -> RepositoryClient {
         let client = RepositoryClient::new(&self.url(), path, &self.material(site, role)).unwrap();
-        client.with_pause(std::time::Duration::from_millis(10))
+        client.with_pause(Duration::from_millis(10))
     }
 
     /// A client for requests that our own clients never send.
@@ -241,7 +244,12 @@ impl TestVault {
 
     /// Lets `site` store `quota_bytes` in each embassy of `namespace`.
     pub fn host(&self, site: &str, namespace: &str, quota_bytes: i64) {
-        let policy = Policy { namespaces: vec![namespace.to_owned()], quota_bytes };
+        self.host_with_key(site, namespace, quota_bytes, None);
+    }
+
+    /// The same, with the site's signing key pinned.
+    pub fn host_with_key(&self, site: &str, namespace: &str, quota_bytes: i64, public_key: Option<String>) {
+        let policy = Policy { namespaces: vec![namespace.to_owned()], quota_bytes, public_key };
         let text = serde_json::to_string(&policy).unwrap();
         let answer = self.raw("luxembourg", Role::Operator).send("PUT", &format!("/policy/{site}"), text);
         assert_eq!(answer.0, 200, "{}", answer.1);

@@ -332,7 +332,7 @@ fn bad_requests_are_refused_with_a_sentence() {
 #[tokio::test(flavor = "multi_thread")]
 async fn policies_survive_a_restart() {
     let mut vault = tokio::task::spawn_blocking(TestVault::start).await.unwrap();
-    let policy = Policy { namespaces: vec!["ns".to_owned()], quota_bytes: QUOTA };
+    let policy = Policy { namespaces: vec!["ns".to_owned()], quota_bytes: QUOTA, public_key: None };
     vault.operator("luxembourg").put_policy("tallinn", &policy).await.unwrap();
     vault = tokio::task::spawn_blocking(move || {
         vault.restart();

@@ -1,10 +1,10 @@
 //! `rustic_core`'s backend over a [`Store`]: retries, checks names against contents, keeps the first fault.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -27,7 +27,7 @@ const WAITS: [Duration; 3] = [Duration::from_secs(5), Duration::from_secs(15), D
 /// Asked before a snapshot is written; an answer is why it must not be.
 pub(super) type Veto = Arc<dyn Fn() -> Option<String> + Send + Sync>;
 
-/// The backend. Nothing is ever removed through it.
+/// The backend. Nothing is ever removed through it: an index file that the engine replaces is not seen any more by this process.
 pub(super) struct Backend {
     store: Arc<dyn Store>,
     fault: Mutex<Option<StoreError>>,
@@ -36,6 +36,8 @@ pub(super) struct Backend {
     sizes: OnceLock<HashMap<Id, u32>>,
     windows: Windows,
     indexes: Kept,
+    hidden: Mutex<HashSet<Id>>,
+    left: OnceLock<HashSet<Id>>,
 }
 
 impl fmt::Debug for Backend {
@@ -54,6 +56,8 @@ impl Backend {
             sizes: OnceLock::new(),
             windows: Windows::default(),
             indexes: Kept::default(),
+            hidden: Mutex::default(),
+            left: OnceLock::new(),
         }
     }
 
@@ -66,6 +70,38 @@ impl Backend {
     pub(super) fn set_veto(&self, veto: Veto) {
         // Set once by the one backup of a process.
         let _ = self.veto.set(veto);
+    }
+
+    /// Packs that the vault is about to free.
+    pub(super) fn condemned(&self) -> RusticResult<HashSet<Id>> {
+        let names = self.ask(|store| store.condemned()).map_err(failed)?;
+        names.iter().map(|name| name.parse()).collect()
+    }
+
+    /// From now on, these packs are as good as gone.
+    pub(super) fn leave(&self, packs: HashSet<Id>) {
+        // Set once, when a process begins to copy or to read.
+        let _ = self.left.set(packs);
+    }
+
+    /// Index files that are not to be read by this process.
+    pub(super) fn hide_indexes(&self, is_hidden: impl Fn(&Id) -> bool) -> RusticResult<()> {
+        let listed = self.list_with_size(FileType::Index)?;
+        self.hidden().extend(listed.into_iter().map(|(id, _)| id).filter(is_hidden));
+        Ok(())
+    }
+
+    fn hidden(&self) -> MutexGuard<'_, HashSet<Id>> {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether this process does without a file that is stored.
+    fn leaves(&self, kind: FileType, id: &Id) -> bool {
+        match kind {
+            FileType::Index => self.hidden().contains(id),
+            FileType::Pack => self.left.get().is_some_and(|left| left.contains(id)),
+            _ => false,
+        }
     }
 
     /// Bytes written so far.
@@ -126,12 +162,12 @@ impl ReadBackend for Backend {
         if kind == FileType::Config {
             return Ok(held.first().map(|_| (Id::default(), 0)).into_iter().collect());
         }
-        held.iter()
-            .map(|(name, size)| {
-                let size = u32::try_from(*size).map_err(|_| damaged("a file of the vault is too large"))?;
-                Ok((name.parse()?, size))
-            })
-            .collect()
+        let read = held.iter().map(|(name, size)| {
+            let size = u32::try_from(*size).map_err(|_| damaged("a file of the vault is too large"))?;
+            Ok((name.parse()?, size))
+        });
+        let all: RusticResult<Vec<(Id, u32)>> = read.collect();
+        Ok(all?.into_iter().filter(|(id, _)| !self.leaves(kind, id)).collect())
     }
 
     fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
@@ -203,7 +239,11 @@ impl WriteBackend for Backend {
         Ok(())
     }
 
-    fn remove(&self, _: FileType, _: &Id, _: bool) -> RusticResult<()> {
+    fn remove(&self, kind: FileType, id: &Id, _: bool) -> RusticResult<()> {
+        if kind == FileType::Index {
+            self.hidden().insert(*id);
+            return Ok(());
+        }
         Err(RusticError::new(ErrorKind::AppendOnly, "The mover never removes files of a repository."))
     }
 }

@@ -3,8 +3,8 @@
 mod backend;
 mod kept;
 mod key;
-mod resume;
 mod store;
+mod usable;
 mod windows;
 
 use std::{
@@ -14,8 +14,8 @@ use std::{
 };
 
 use rustic_core::{
-    BackupOptions, BlobId, ConfigOptions, Credentials, Id, IndexedFullStatus, KeyOptions, OpenStatus,
-    PackedId, ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions,
+    BackupOptions, BlobId, ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, KeyOptions, OpenStatus,
+    PackedId, ReadBackend, ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions,
     repofile::{BlobType, Chunker, IndexFile, SnapshotFile, SnapshotId, Tree},
 };
 use sha2::{Digest, Sha256};
@@ -92,10 +92,11 @@ impl Engine {
         Ok(Self { repository, backend })
     }
 
-    /// Backs up a source. No snapshot is written once `veto` answers.
+    /// Backs up a source, on the objects that the point before needs. No snapshot is written once `veto` answers.
     pub(super) fn backup<R>(
         self,
         source: &R,
+        base: Option<&BTreeSet<String>>,
         veto: impl Fn() -> Option<String> + Send + Sync + 'static,
     ) -> Result<(Written, Reader, u64), Failure>
     where
@@ -107,7 +108,7 @@ impl Engine {
         backend.set_veto(Arc::new(veto));
         let fail = |error: Box<RusticError>| classify(&backend, &error);
         let snapshot = SnapshotOptions::default().host(HOST.to_owned()).to_snapshot().map_err(fail)?;
-        resume::adopt_leftovers(&repository, &backend).map_err(fail)?;
+        usable::settle(&repository, &backend, base).map_err(fail)?;
         let repository = repository.to_indexed_ids().map_err(fail)?;
         let options = BackupOptions::default();
         let made = repository.archive(&options, source, snapshot, &[PathBuf::from("/")]).map_err(fail)?;
@@ -118,10 +119,15 @@ impl Engine {
         Ok((written, Reader::new(repository, backend), uploaded))
     }
 
+    /// The store, for what is beside the engine's own files.
+    pub(super) fn ask<T>(&self, request: impl Fn(&dyn Store) -> Result<T, StoreError>) -> Result<T, Failure> {
+        Ok(self.backend.ask(request)?)
+    }
+
     /// Loads the index, for reading.
     pub(super) fn reader(self) -> Result<Reader, Failure> {
         let Self { repository, backend } = self;
-        let repository = repository.to_indexed().map_err(|error| classify(&backend, &error))?;
+        let repository = usable::load(repository, &backend).map_err(|error| classify(&backend, &error))?;
         Ok(Reader::new(repository, backend))
     }
 
@@ -143,6 +149,13 @@ pub(super) struct Reader {
 impl Reader {
     fn new(repository: Repository<IndexedFullStatus>, backend: Arc<Backend>) -> Self {
         Self { repository, backend, used: Mutex::default() }
+    }
+
+    /// Names of the index files through which it reads.
+    pub(super) fn indexes(&self) -> Result<Vec<String>, Failure> {
+        let listed = self.backend.list_with_size(FileType::Index);
+        let listed = listed.map_err(|error| classify(&self.backend, &error))?;
+        Ok(listed.iter().map(|(id, _)| id.to_hex().to_string()).collect())
     }
 
     /// The store, for what is beside the engine's own files.

@@ -12,6 +12,8 @@ pub trait Store: Send + Sync + Debug {
     fn create(&self) -> Result<(), StoreError>;
     /// Names and sizes of all files of a kind.
     fn list(&self, kind: &str) -> Result<Vec<(String, u64)>, StoreError>;
+    /// Names of packs that are about to be freed: nothing new may need them.
+    fn condemned(&self) -> Result<Vec<String>, StoreError>;
     /// A whole file.
     fn read(&self, kind: &str, name: &str) -> Result<Bytes, StoreError>;
     /// A part of a file.

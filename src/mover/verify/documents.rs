@@ -7,9 +7,10 @@ use super::{
     chain::{Chain, Fault},
 };
 use crate::api::epoch::{Epoch, PointRef};
+use crate::api::thinning::{THINNING_VERSION, Thinning};
 use crate::mover::{engine::StoreError, failure::Failure};
 use crate::plan::manifest::{MANIFEST_VERSION, Manifest};
-use crate::plan::verification::{Damage, PointRange};
+use crate::plan::verification::{Damage, PointRange, Wrong};
 use crate::trust::{
     chain::{ChainHead, Letter},
     envelope::{Envelope, Purpose},
@@ -36,6 +37,8 @@ pub(super) struct Documents {
     pub(super) points: BTreeMap<Epoch, ChainHead>,
     /// How far each sound chain of letters goes.
     pub(super) mail: BTreeMap<String, ChainHead>,
+    /// The newest order to give points up, if it is genuine.
+    pub(super) order: Option<Thinning>,
 }
 
 /// Reads all of them.
@@ -56,6 +59,7 @@ pub(super) async fn read(client: &VaultClient, parameters: &Parameters) -> Resul
     for site in sites {
         documents.letters(client, parameters, site, last(site)).await?;
     }
+    documents.order(client, parameters).await?;
     Ok(documents)
 }
 
@@ -136,6 +140,23 @@ impl Documents {
         Ok(())
     }
 
+    async fn order(&mut self, client: &VaultClient, parameters: &Parameters) -> Result<(), Failure> {
+        let stored = client.thinning(&parameters.namespace, &parameters.embassy).await;
+        let Some(stored) = stored.map_err(StoreError::from)? else { return Ok(()) };
+        self.count(&stored.text);
+        self.order = order(parameters, stored.sequence, &stored.text);
+        if self.order.is_none() {
+            let fault = Fault { from: stored.sequence, to: stored.sequence, wrong: Wrong::NotGenuine };
+            self.wrong("thinnings", &fault, vec![]);
+        }
+        Ok(())
+    }
+
+    /// Whether what a point needs may be gone: it was given up, and it is not the newest of its epoch.
+    pub(super) fn was_given_up(&self, point: &PointRef) -> bool {
+        self.order.as_ref().is_some_and(|order| order.gives_up(point)) && !self.reached.contains(point)
+    }
+
     fn count(&mut self, text: &str) {
         self.read.0 += 1;
         self.read.1 += i64::try_from(text.len()).unwrap_or(i64::MAX);
@@ -173,6 +194,15 @@ fn previous(parameters: &Parameters, site: &str, sequence: i64, text: &str) -> O
     let embassy = format!("{}/{}", parameters.namespace, parameters.embassy);
     let here = letter.sequence == sequence && letter.body["embassy"] == embassy;
     here.then_some(letter.previous)
+}
+
+/// An order, if the pinned key of its author signed it for this very place. Home and the vault's own site give orders.
+fn order(parameters: &Parameters, sequence: i64, text: &str) -> Option<Thinning> {
+    let author = Envelope::parse(text).ok()?.author;
+    let payload = opened(parameters, &author, Purpose::Thinning, text)?;
+    let read: Thinning = serde_json::from_str(&payload).ok()?;
+    let here = read.namespace == parameters.namespace && read.embassy == parameters.embassy;
+    (read.version == THINNING_VERSION && here && read.sequence == sequence).then_some(read)
 }
 
 fn opened(parameters: &Parameters, site: &str, purpose: Purpose, text: &str) -> Option<String> {

@@ -20,7 +20,7 @@ use self::{
     objects::Volume,
 };
 use super::{failure::Failure, outcome::VerifyDone, progress::Progress};
-use crate::api::epoch::Epoch;
+use crate::api::epoch::{Epoch, PointRef};
 use crate::api::replication::Depth;
 use crate::mover::engine::StoreError;
 use crate::plan::verification::{Checked, Damage, include};
@@ -128,7 +128,8 @@ fn repository(
         Ok(content) => Ok(Inventory::parse(&content).ok()),
         Err(error) => Err(Failure::from(StoreError::from(error))),
     };
-    for (point, manifest) in documents.manifests.iter().filter(|(point, _)| point.epoch == *epoch) {
+    let stays = |point: &PointRef| point.epoch == *epoch && !documents.was_given_up(point);
+    for (point, manifest) in documents.manifests.iter().filter(|(point, _)| stays(point)) {
         needs.point(point, &manifest.contents.inventory, &mut read)?;
     }
     Ok(named(epoch, needs.end()))

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::trust::tls::{Material, client};
 use crate::vault::protocol::{
-    EpochPoints, Keys, Mailbox, Policy, StoredEmbassy, StoredLetter, StoredPoint, WhoAmI,
+    EpochPoints, Keys, Mailbox, Policy, StoredEmbassy, StoredLetter, StoredPoint, StoredThinning, WhoAmI,
 };
 
 use super::ClientError;
@@ -89,6 +89,26 @@ impl VaultClient {
     ) -> Result<Vec<StoredPoint>, ClientError> {
         let epoch = epoch.map(|epoch| format!("&epoch={epoch}")).unwrap_or_default();
         self.get(&format!("/points/{namespace}/{name}?after={after}{epoch}"), Duration::ZERO).await
+    }
+
+    /// The newest order to give points up, if there is any.
+    pub async fn thinning(&self, namespace: &str, name: &str) -> Result<Option<StoredThinning>, ClientError> {
+        match self.get(&format!("/thinnings/{namespace}/{name}"), Duration::ZERO).await {
+            Ok(stored) => Ok(Some(stored)),
+            Err(ClientError::NotFound { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Orders the vault to give points up. The same again is no error.
+    pub async fn put_thinning(
+        &self,
+        namespace: &str,
+        name: &str,
+        sequence: i64,
+        text: String,
+    ) -> Result<(), ClientError> {
+        self.put(&format!("/thinnings/{namespace}/{name}/{sequence}"), text).await
     }
 
     /// Posts the next letter of `site`. The last one again is no error; any other is a conflict with the last sequence.

@@ -88,6 +88,16 @@ impl RepositoryClient {
         Ok(objects.into_iter().map(|object| (object.name, object.size)).collect())
     }
 
+    /// Names of packs that the vault is about to free. One of a version that frees nothing does not know the question.
+    pub fn condemned(&self) -> Result<Vec<String>, ClientError> {
+        let url = format!("{}condemned", self.url);
+        match self.send(&url, UNKNOWN, |client| client.get(&url)) {
+            Ok(body) => serde_json::from_slice(&body).map_err(|error| ClientError::unexpected(&url, &error)),
+            Err(ClientError::NotFound { .. }) => Ok(vec![]),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A whole object. The name of `config` does not matter.
     pub fn read(&self, kind: &str, name: &str) -> Result<Bytes, ClientError> {
         let url = self.object(kind, name);

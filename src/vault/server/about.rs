@@ -30,10 +30,14 @@ pub async fn keys(query: &Query<'_>) -> Result<Response, Refusal> {
     if query.peer.role == Role::Mover {
         return Err(Refusal::NotForMovers);
     }
-    let folder = &query.vault.tls;
-    let public_key = optional(&folder.join("site.pub")).await?;
-    let recipient = optional(&folder.join("recipient")).await?;
+    let public_key = own_key(query).await?;
+    let recipient = optional(&query.vault.tls.join("recipient")).await?;
     Ok(Json(Keys { site: query.vault.site.clone(), public_key, recipient }).into_response())
+}
+
+/// The signing key of the vault's own site, if it is shown here.
+pub async fn own_key(query: &Query<'_>) -> Result<Option<String>, Refusal> {
+    optional(&query.vault.tls.join("site.pub")).await
 }
 
 /// `GET /embassies`: for the operator of the vault's own site, which learns here what it hosts.

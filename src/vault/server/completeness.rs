@@ -21,13 +21,16 @@ const LONGEST: u64 = 32 << 20;
 
 /// As much of a manifest as the vault understands.
 #[derive(Deserialize)]
-struct Manifest {
-    contents: Contents,
+pub struct Manifest {
+    /// What the mover counted.
+    pub contents: Contents,
 }
 
+/// As much of that.
 #[derive(Deserialize)]
-struct Contents {
-    inventory: String,
+pub struct Contents {
+    /// SHA-256 of the inventory.
+    pub inventory: String,
 }
 
 /// Refuses a manifest whose point needs what `repository` does not hold. A text that names no inventory is not the vault's to

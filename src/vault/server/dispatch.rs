@@ -13,13 +13,14 @@ use crate::trust::identity::{IdentityError, PeerIdentity};
 use crate::vault::protocol::Policy;
 
 use super::{
-    Vault, about,
+    Vault, about, condemned,
     embassy::Embassy,
     mail, points,
     refusal::Refusal,
     repository,
     rights::{Access, Area, Caller},
     route::{Place, Route},
+    thinnings,
     upload::Upload,
 };
 
@@ -85,6 +86,11 @@ impl Query<'_> {
             }
             Route::Object(place, slug, kind, name) if method == Method::POST => {
                 repository::write(self, &place, &slug, kind, &name, upload).await
+            }
+            Route::Condemned(place, slug) if get => condemned::list(self, &place, &slug).await,
+            Route::Thinnings(place) if get => thinnings::newest(self, &place).await,
+            Route::Thinning(place, sequence) if method == Method::PUT => {
+                thinnings::put(self, &place, sequence, upload).await
             }
             Route::Points(place) if get => points::list(self, &place).await,
             Route::Point(place, slug, sequence) if get => points::get(self, &place, &slug, sequence).await,

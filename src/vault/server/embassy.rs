@@ -35,6 +35,8 @@ pub struct Embassy {
     pub letters: watch::Sender<BTreeMap<String, i64>>,
     /// Held by whoever appends a letter.
     pub posting: Mutex<()>,
+    /// Held while a point is committed, and while bytes are freed: nothing may begin to need what goes.
+    pub committing: std::sync::Mutex<()>,
 }
 
 impl Embassy {
@@ -44,11 +46,11 @@ impl Embassy {
             let text = format!("{} names no site", folder.join(OWNER).display());
             return Err(io::Error::new(io::ErrorKind::InvalidData, text));
         }
-        let used = ["repo", "points", "mail"]
+        let used = ["repo", "points", "mail", "thinnings"]
             .iter()
             .try_fold(0, |sum, area| Ok::<u64, io::Error>(sum + size_of(&folder.join(area))?))?;
         let letters = watch::Sender::new(last_letters(&folder.join("mail"))?);
-        Ok(Self { owner, folder, used: AtomicU64::new(used), letters, posting: Mutex::new(()) })
+        Ok(Self { owner, folder, used: AtomicU64::new(used), letters, posting: Mutex::new(()), committing: std::sync::Mutex::default() })
     }
 
     /// Bytes stored and being stored.
@@ -79,6 +81,41 @@ impl Embassy {
     #[must_use]
     pub fn letter(&self, author: &str, sequence: i64) -> PathBuf {
         self.folder.join("mail").join(author).join(format!("{sequence}.json"))
+    }
+
+    /// Folder of all repositories.
+    #[must_use]
+    pub fn repositories(&self) -> PathBuf {
+        self.folder.join("repo")
+    }
+
+    /// Folder of the orders to give points up.
+    #[must_use]
+    pub fn thinnings(&self) -> PathBuf {
+        self.folder.join("thinnings")
+    }
+
+    /// Folder of the lists of what was seen when for the first time.
+    #[must_use]
+    pub fn seen(&self) -> PathBuf {
+        self.folder.join("seen")
+    }
+
+    /// File of what a repository is about to lose.
+    #[must_use]
+    pub fn condemned(&self, slug: &str) -> PathBuf {
+        self.folder.join("condemned").join(format!("{slug}.json"))
+    }
+
+    /// Folder of the lists of what was freed.
+    #[must_use]
+    pub fn freed(&self) -> PathBuf {
+        self.folder.join("freed")
+    }
+
+    /// Gives back the space of what was freed.
+    pub fn release(&self, bytes: u64) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Sequence of the author's last letter; 0 if there is none.
@@ -157,6 +194,13 @@ impl Embassies {
     }
 
     /// All of them.
+    #[must_use]
+    pub fn all(&self) -> Vec<(Place, Arc<Embassy>)> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        known.iter().map(|(place, embassy)| (place.clone(), Arc::clone(embassy))).collect()
+    }
+
+    /// All of them, as their operators see them.
     #[must_use]
     pub fn list(&self) -> Vec<StoredEmbassy> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);

@@ -33,6 +33,8 @@ pub struct Metrics {
     received: Counter,
     sent: Counter,
     stored: Family<Stored, Gauge>,
+    freed: Family<Stored, Counter>,
+    sweep_failed: Family<Stored, Gauge>,
     handshakes: Counter,
     /// Connections open now.
     pub connections: Gauge,
@@ -47,6 +49,8 @@ impl Metrics {
         registry.register_with_unit("received", "Bytes of uploads", Unit::Bytes, self.received.clone());
         registry.register_with_unit("sent", "Bytes of answers", Unit::Bytes, self.sent.clone());
         registry.register_with_unit("stored", "Bytes of an embassy", Unit::Bytes, self.stored.clone());
+        registry.register_with_unit("freed", "Bytes freed of an embassy", Unit::Bytes, self.freed.clone());
+        registry.register("sweep_failed", "1 if nothing of an embassy can be freed", self.sweep_failed.clone());
         registry.register("failed_handshakes", "Connections that TLS refused", self.handshakes.clone());
         registry.register("connections", "Connections open now", self.connections.clone());
     }
@@ -69,12 +73,21 @@ impl Metrics {
 
     /// An embassy takes that much.
     pub fn stored(&self, place: &Place, bytes: u64) {
-        let labels = Stored { namespace: place.namespace.clone(), embassy: place.name.clone() };
-        self.stored.get_or_create(&labels).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.stored.get_or_create(&labels(place)).set(i64::try_from(bytes).unwrap_or(i64::MAX));
+    }
+
+    /// A round freed so much of an embassy, or could not.
+    pub fn swept(&self, place: &Place, bytes: u64, succeeded: bool) {
+        self.freed.get_or_create(&labels(place)).inc_by(bytes);
+        self.sweep_failed.get_or_create(&labels(place)).set(i64::from(!succeeded));
     }
 
     /// TLS refused a connection.
     pub fn failed_handshake(&self) {
         self.handshakes.inc();
     }
+}
+
+fn labels(place: &Place) -> Stored {
+    Stored { namespace: place.namespace.clone(), embassy: place.name.clone() }
 }

@@ -2,14 +2,19 @@
 
 mod about;
 mod certificates;
+mod clock;
 mod completeness;
+mod condemned;
 mod connections;
 mod disk;
 mod dispatch;
 mod embassy;
 mod health;
+mod housekeeping;
+mod ledger;
 mod mail;
 mod metrics;
+mod needs;
 mod patience;
 mod points;
 mod policies;
@@ -17,6 +22,8 @@ mod refusal;
 mod repository;
 mod rights;
 mod route;
+mod sweep;
+mod thinnings;
 mod upload;
 
 use std::{
@@ -25,6 +32,7 @@ use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 /// What reads the words of a peer, for the fuzzer.
@@ -37,8 +45,10 @@ use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::duration;
 use crate::trust::{identity::is_site_name, tls::TlsError};
 
+use clock::Clock;
 use disk::Workshop;
 use embassy::Embassies;
 use metrics::Metrics;
@@ -69,6 +79,12 @@ pub struct Arguments {
     /// Largest object of a repository.
     #[arg(long, default_value_t = 512 << 20)]
     pub max_object_bytes: u64,
+    /// Nothing younger is freed, whatever the owner's order says: `7d`.
+    #[arg(long, default_value = "7d", value_parser = duration::parse)]
+    pub immutable_for: Duration,
+    /// How often bytes are looked for that may be freed. What may go is announced one round before.
+    #[arg(long, default_value = "1d", value_parser = duration::parse)]
+    pub sweep_every: Duration,
 }
 
 /// Why the vault does not run.
@@ -124,6 +140,7 @@ pub struct Vault {
     workshop: Workshop,
     embassies: Embassies,
     policies: Policies,
+    clock: Clock,
     metrics: Metrics,
     /// Ends waiting for letters.
     stopping: CancellationToken,
@@ -146,6 +163,7 @@ impl Vault {
             workshop: Workshop::open(root.join("tmp")).map_err(failed)?,
             embassies: Embassies::load(root.join("embassies"), &metrics).map_err(failed)?,
             policies: Policies::load(root.join("policies")).map_err(failed)?,
+            clock: Clock::open(root.join("clock")).map_err(failed)?,
             metrics,
             stopping: CancellationToken::new(),
         })
@@ -190,7 +208,10 @@ impl Server {
         self.health.ready();
         tracing::info!(site = vault.site, address = %self.address, "the vault is open");
         let limit = usize::from(self.arguments.max_connections);
-        connections::accept(Arc::new(vault), self.listener, tls.configuration(), limit, shutdown).await;
+        let vault = Arc::new(vault);
+        let Arguments { sweep_every, immutable_for, .. } = self.arguments;
+        tokio::spawn(housekeeping::keep(Arc::clone(&vault), sweep_every, immutable_for));
+        connections::accept(vault, self.listener, tls.configuration(), limit, shutdown).await;
         Ok(())
     }
 }

@@ -1,6 +1,10 @@
 //! Signed manifests of recovery points: put once, when all that they need is here, and never changed.
 
-use std::{io, path::Path, sync::Arc};
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, PoisonError},
+};
 
 use axum::{
     Json,
@@ -33,9 +37,10 @@ pub async fn put(
     let text = upload.text(MAX_DOCUMENT).await?;
     let mut space = Reservation::new(&embassy, quota);
     let (target, repository) = (embassy.point(slug, sequence), embassy.repository(slug));
-    let vault = Arc::clone(query.vault);
+    let (vault, held) = (Arc::clone(query.vault), Arc::clone(&embassy));
     let published = blocking(move || {
         // The same document again needs no space, so a full quota must not refuse it.
+        let _committing = held.committing.lock().unwrap_or_else(PoisonError::into_inner);
         if !target.exists() {
             completeness::check(&text, &repository)?;
             space.grow(text.len() as u64)?;

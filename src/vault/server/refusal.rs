@@ -44,7 +44,9 @@ pub enum Refusal {
     #[error(transparent)]
     UnknownIdentity(#[from] IdentityError),
     /// Nothing is ever deleted.
-    #[error("this vault never deletes: copies go when their retention ends, by decision of the vault's site")]
+    #[error(
+        "nobody deletes here: the vault itself frees what the signed order of the register's active site gives up, once          immutableFor has passed"
+    )]
     NeverDeletes,
     /// The site is not hosted.
     #[error("site '{0}' has no policy here: the vault's site must host it (Site.spec.hosting)")]
@@ -91,6 +93,9 @@ pub enum Refusal {
     /// There are no locks.
     #[error("locks are not stored here since nothing is ever deleted: use --no-lock")]
     NoLocks,
+    /// An order to give points up that is not believed, or does not follow the last one.
+    #[error("the order to give recovery points up is not taken: {0}")]
+    BadThinning(String),
     /// A different configuration is there.
     #[error("the repository has a configuration already, and it is never overwritten")]
     Exists,
@@ -171,6 +176,7 @@ impl Refusal {
             Self::NotLocalOperator => "NotLocalOperator",
             Self::NoKeyFiles => "NoKeyFiles",
             Self::NoLocks => "NoLocks",
+            Self::BadThinning(_) => "BadThinning",
             Self::Exists => "Exists",
             Self::Incomplete { .. } => "Incomplete",
             Self::Different { .. } => "Different",

@@ -225,7 +225,8 @@ fn typed(response: impl IntoResponse, kind: &'static str) -> Response {
     response
 }
 
-fn sha256(content: &[u8]) -> String {
+/// In hex.
+pub fn sha256(content: &[u8]) -> String {
     use sha2::{Digest, Sha256};
     hex::encode(Sha256::digest(content))
 }

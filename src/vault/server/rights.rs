@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 /// A full quota must not silence a site: manifests and mail may go this far beyond it.
 const RESERVE: u64 = 64 << 20;
 
-/// The three parts of an embassy's store.
+/// The parts of an embassy's store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Area {
     /// Repositories.
@@ -17,6 +17,8 @@ pub enum Area {
     Points,
     /// Letters.
     Mail,
+    /// Orders to give recovery points up.
+    Thinnings,
 }
 
 /// What is asked for.
@@ -126,7 +128,7 @@ mod tests {
     }
 
     fn policy() -> Policy {
-        Policy { namespaces: vec!["ns".to_owned()], quota_bytes: 100 }
+        Policy { namespaces: vec!["ns".to_owned()], quota_bytes: 100, public_key: None }
     }
 
     fn check<T>(site: &str, role: Role, policy: Option<&Policy>, what: impl Fn(Caller<'_>) -> T) -> T {
@@ -139,7 +141,7 @@ mod tests {
 
     #[test]
     fn movers_stay_in_repositories_but_for_reading_documents_at_home() {
-        for area in [Area::Repository, Area::Points, Area::Mail] {
+        for area in [Area::Repository, Area::Points, Area::Mail, Area::Thinnings] {
             for (site, access) in [
                 ("luxembourg", Access::Read),
                 ("luxembourg", Access::Write),

@@ -108,6 +108,12 @@ pub enum Route {
     Objects(Place, Slug, Kind),
     /// `/repo/{namespace}/{name}/{epoch}/{kind}/{sha256}`
     Object(Place, Slug, Kind, String),
+    /// `/repo/{namespace}/{name}/{epoch}/condemned`
+    Condemned(Place, Slug),
+    /// `/thinnings/{namespace}/{name}`
+    Thinnings(Place),
+    /// `/thinnings/{namespace}/{name}/{sequence}`
+    Thinning(Place, i64),
     /// `/points/{namespace}/{name}`
     Points(Place),
     /// `/points/{namespace}/{name}/{epoch}/{sequence}`
@@ -133,6 +139,10 @@ impl Route {
             ["repo", namespace, name, epoch, rest @ ..] if !rest.is_empty() => {
                 Self::repository(place(namespace, name)?, slug(epoch)?, rest, path)?
             }
+            ["thinnings", namespace, name] => Self::Thinnings(place(namespace, name)?),
+            ["thinnings", namespace, name, number] => {
+                Self::Thinning(place(namespace, name)?, sequence(number)?)
+            }
             ["points", namespace, name] => Self::Points(place(namespace, name)?),
             ["points", namespace, name, epoch, number] => {
                 Self::Point(place(namespace, name)?, slug(epoch)?, sequence(number)?)
@@ -150,6 +160,7 @@ impl Route {
         Ok(match rest {
             [""] => Self::Repository(place, slug),
             ["config"] => Self::Config(place, slug),
+            ["condemned"] => Self::Condemned(place, slug),
             [kind, ""] => Self::Objects(place, slug, Kind::parse(kind)?),
             [kind, name] => Self::Object(place, slug, Kind::parse(kind)?, digest(name)?),
             _ => return Err(no_such_path(path)),
@@ -162,7 +173,12 @@ impl Route {
         match self {
             Self::WhoAmI | Self::Keys | Self::Embassies => "about",
             Self::Policy(_) => "policy",
-            Self::Repository(..) | Self::Config(..) | Self::Objects(..) | Self::Object(..) => "repo",
+            Self::Repository(..)
+            | Self::Config(..)
+            | Self::Condemned(..)
+            | Self::Objects(..)
+            | Self::Object(..) => "repo",
+            Self::Thinnings(_) | Self::Thinning(..) => "thinnings",
             Self::Epochs(_) | Self::Points(_) | Self::Point(..) => "points",
             Self::Mailboxes(_) | Self::Letters(..) | Self::Letter(..) => "mail",
         }
@@ -248,6 +264,9 @@ mod tests {
                 &format!("/repo/ns/reg/2-new-york/index/{digest}"),
                 Route::Object(place(), slug(), Kind::Index, digest.clone()),
             ),
+            ("/repo/ns/reg/2-new-york/condemned", Route::Condemned(place(), slug())),
+            ("/thinnings/ns/reg", Route::Thinnings(place())),
+            ("/thinnings/ns/reg/3", Route::Thinning(place(), 3)),
             ("/points/ns/reg", Route::Points(place())),
             ("/points/ns/reg/2-new-york/7", Route::Point(place(), slug(), 7)),
             ("/mail/ns/reg", Route::Mailboxes(place())),

@@ -1,9 +1,10 @@
-//! Manifests of recovery points, and inventories of what they need.
+//! Manifests of recovery points, inventories of what they need, and orders to give points up.
 #![no_main]
 
 use std::{collections::BTreeSet, path::Path};
 
 use data_embassy::{
+    api::thinning::Thinning,
     plan::manifest::Manifest,
     vault::{inventory::Inventory, server::words::completeness},
 };
@@ -12,6 +13,9 @@ use libfuzzer_sys::fuzz_target;
 fuzz_target!(|text: &str| {
     if let Ok(manifest) = serde_json::from_str::<Manifest>(text) {
         let _ = (manifest.point(), manifest.object());
+    }
+    if let Ok(order) = serde_json::from_str::<Thinning>(text) {
+        assert!(order.follows(Some((&order, "digest"))).is_err());
     }
     if let Ok(inventory) = Inventory::parse(text.as_bytes()) {
         let mut needed = BTreeSet::new();

@@ -11,6 +11,7 @@ use k8s_openapi::{
 };
 
 use super::drill_steps::Run;
+use super::drills::Rehearsal;
 use super::error::RunError;
 use super::memory::Memory;
 use super::mover_jobs::repository_arguments;
@@ -72,7 +73,7 @@ impl Run<'_> {
             Err(why) => why,
         };
         tracing::warn!(namespace = self.owner.namespace, why, "a mover of the drill is tried again");
-        memory.rehearsal.iter_mut().for_each(|rehearsal| rehearsal.tries += 1);
+        memory.rehearsal.iter_mut().for_each(Rehearsal::try_later);
         Ok(None)
     }
 
@@ -89,6 +90,9 @@ impl Run<'_> {
         if !jobs.is_empty() {
             return Ok(None);
         }
+        if memory.rehearsal.as_ref().is_some_and(Rehearsal::rests) {
+            return Ok(None);
+        }
         let (round, settings) = (self.round, &self.round.context.settings);
         let access = round.links.get(vault).and_then(|link| link.access.as_ref());
         let Some(access) = access else {
@@ -103,6 +107,7 @@ impl Run<'_> {
             return Ok(Some(self.waiting(text)));
         };
         let mut arguments = repository_arguments(&round.owner, epoch, &access.url);
+        arguments.extend(round.bandwidth(vault));
         arguments.extend(further);
         let tries = memory.rehearsal.as_ref().map_or(0, |rehearsal| rehearsal.tries);
         let job = mover(&MoverIntent {

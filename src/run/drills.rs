@@ -1,6 +1,8 @@
 //! Drills: one at a time, beside the register and never in its way. What was reached is written down after each step, so that a
 //! restarted operator goes on where another one stopped.
 
+use std::time::{Duration, Instant};
+
 use k8s_openapi::jiff::Timestamp;
 use kube::{
     Api, Resource, ResourceExt,
@@ -21,6 +23,10 @@ use crate::plan::desired::Owner;
 use crate::plan::drill::calendar;
 use crate::plan::drill::{Step, hindrance, namespace_name, next};
 use crate::plan::manifest::Manifest;
+use crate::plan::schedule;
+
+/// As if copies were due every so often: how retries of a mover slow down.
+const PACE: Duration = Duration::from_mins(4);
 
 /// What is kept in memory of the drill that is under way; losing it costs time only.
 pub struct Rehearsal {
@@ -32,11 +38,24 @@ pub struct Rehearsal {
     pub(super) checks: Option<JoinHandle<Vec<CheckResult>>>,
     /// Movers that failed and were tried again.
     pub(super) tries: u32,
+    /// Not before this is the next one started.
+    retry_at: Option<Instant>,
 }
 
 impl Rehearsal {
     fn of(uid: &str) -> Self {
-        Self { uid: uid.to_owned(), from: None, checks: None, tries: 0 }
+        Self { uid: uid.to_owned(), from: None, checks: None, tries: 0, retry_at: None }
+    }
+
+    /// A mover was interrupted: the next one follows later each time.
+    pub(super) fn try_later(&mut self) {
+        self.tries += 1;
+        self.retry_at = Some(Instant::now() + schedule::retry_after(self.tries, PACE));
+    }
+
+    /// Whether it is too early for the next mover.
+    pub(super) fn rests(&self) -> bool {
+        self.retry_at.is_some_and(|at| Instant::now() < at)
     }
 }
 

@@ -77,7 +77,9 @@ impl Round {
         let manifest = task.manifest();
         let (namespace, name) = (&self.owner.namespace, &self.owner.name);
         let mut arguments = repository_arguments(&self.owner, &manifest.point.epoch, url);
-        arguments.extend(self.bandwidth(memory, task));
+        if let Some(vault) = vault_of(memory, task).filter(|_| !is_ordered(task)) {
+            arguments.extend(self.bandwidth(vault));
+        }
         let contents = &manifest.contents;
         match task {
             Task::Backup { .. } => {
@@ -120,15 +122,17 @@ impl Round {
             .then(|| known.manifest.contents.snapshot.clone())
     }
 
-    /// A limit holds on the way to another site's vault. A switch that a person ordered is not slowed.
-    fn bandwidth(&self, memory: &Memory, task: &Task) -> Vec<String> {
-        let abroad = vault_of(memory, task).is_some_and(|vault| vault != self.parties.me);
-        let ordered =
-            matches!(task, Task::Backup { manifest, .. } if manifest.consistency == Consistency::Final);
+    /// A limit holds on the way to another site's vault.
+    pub(super) fn bandwidth(&self, vault: &str) -> Vec<String> {
         let wanted = self.embassy.spec.replication.bandwidth.as_ref();
-        wanted.filter(|_| abroad && !ordered).map_or_else(Vec::new, |wanted| {
+        wanted.filter(|_| vault != self.parties.me).map_or_else(Vec::new, |wanted| {
             let during = wanted.during.iter().map(|during| format!("--bandwidth-during={during}"));
             during.chain([format!("--bandwidth={}", wanted.bytes())]).collect()
         })
     }
+}
+
+/// Whether a person waits for it, as for the last copy of a switch: then it is not slowed.
+fn is_ordered(task: &Task) -> bool {
+    matches!(task, Task::Backup { manifest, .. } if manifest.consistency == Consistency::Final)
 }

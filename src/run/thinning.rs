@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::round::{Round, pinned_key};
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::failover_record::Role;
+use crate::api::replication::Retention;
 use crate::api::thinning::THINNING_VERSION;
 use crate::api::thinning::Thinning;
 use crate::observe::post::Correspondence;
@@ -29,6 +30,7 @@ const SELDOMEST: Duration = Duration::from_hours(6);
 #[derive(Debug)]
 pub struct Thinned {
     looked: Instant,
+    retention: Retention,
     standing: Standing,
 }
 
@@ -58,7 +60,8 @@ impl Round {
             if before != Some(&standing) {
                 self.tell_thinning(&standing).await;
             }
-            memory.thinnings.insert(vault, Thinned { looked: Instant::now(), standing });
+            let retention = self.embassy.spec.replication.retention.clone();
+            memory.thinnings.insert(vault, Thinned { looked: Instant::now(), retention, standing });
         }
     }
 
@@ -74,10 +77,11 @@ impl Round {
     }
 
     fn due_at(&self, memory: &Memory, vault: &str) -> Option<Duration> {
-        let seconds = u64::try_from(self.embassy.spec.replication.retention.immutable_seconds()).unwrap_or(0);
+        let retention = &self.embassy.spec.replication.retention;
+        let thinned = memory.thinnings.get(vault).filter(|thinned| thinned.retention == *retention)?;
+        let seconds = u64::try_from(retention.immutable_seconds()).unwrap_or(0);
         let every = Duration::from_secs(seconds / 4).clamp(OFTENEST, SELDOMEST);
-        let looked = memory.thinnings.get(vault)?.looked;
-        Some(every.saturating_sub(looked.elapsed()))
+        Some(every.saturating_sub(thinned.looked.elapsed()))
     }
 
     async fn order_thinning(&self, post: &Correspondence, vault: &str) -> Result<Standing, RunError> {

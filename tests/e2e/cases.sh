@@ -72,6 +72,8 @@ case_recovery_points() {
   check "the newest recovery point is an object at both sites" same_newest
 }
 
+vault_store() { in_site luxembourg get pv -o json | jq -r '.items[] | select(.spec.claimRef.name == "data-embassy-vault") | .spec.hostPath.path // .spec.local.path'; }
+
 replication() { in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p "{\"spec\":{\"replication\":$1}}" >/dev/null; }
 damage() { field "$1" "dataembassy/$NAME" '{.status.verification.damage}'; }
 names_damage() { damage "$1" | grep -q "$2"; }
@@ -85,7 +87,7 @@ case_verification() {
   check "the embassy reads the whole vault back" until_true 150 ReadBack has_reason luxembourg Verified ReadBack
   check "home hears of it" until_true 60 ReadBack has_reason tallinn Verified ReadBack
   check "the recovery points say how they were verified" until_true 20 Deep read_back luxembourg
-  store=$(in_site luxembourg get pv -o json | jq -r '.items[] | select(.spec.claimRef.name == "data-embassy-vault") | .spec.hostPath.path // .spec.local.path')
+  store=$(vault_store)
   file=$(find "$store" -path '*/inventories/*' -type f -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2)
   cp "$file" "$WORK/kept"
   printf X | dd of="$file" bs=1 seek=40 conv=notrunc status=none
@@ -112,6 +114,21 @@ order_drill() {
     kind: "Drill", metadata: {name: $name, namespace: $namespace}, spec: ({embassy: $embassy, checks: [{name: "rows", exec: {
     selector: {app: "register"}, container: "postgres", command: ["sh", "-c", $command]}}]} + if $point == "" then {} else {recoveryPoint: $point} end)}' |
     in_site luxembourg create -f - >/dev/null
+}
+
+freed() { find "$(vault_store)/embassies" -path '*/freed/*.json' -exec jq -r '.packs[]' {} + 2>/dev/null; }
+oldest_object() { field luxembourg recoverypoint '{range .items[*]}{.spec.epoch}/{.spec.sequence}{"\n"}{end}' | sort -t/ -k1,1n -k3,3n | head -n 1; }
+
+# Under writes, what no point that is kept needs goes; each one that is kept runs.
+case_thinning() {
+  local oldest
+  check "the vault was told which points it may give up" until_true 60 Ordered has_reason tallinn Thinned Ordered
+  check "it frees the bytes of points that were given up" until_true 180 "freed packs" sh -c "[ -n \"\$(find '$(vault_store)/embassies' -path '*/freed/*.json')\" ]"
+  until_true 60 "a copy after that" copied_after luxembourg "$(date +%s)"
+  oldest=$(oldest_object)
+  order_drill oldest "psql -h /tmp -tAc 'select count(*) from parcels' postgres" "$oldest"
+  check "the oldest point that is kept runs, $oldest" until_true 120 Passed drill_is oldest Passed
+  say "        $(freed | wc -l) packs freed"
 }
 
 # A rehearsal beside the running register: restored, started, checked, shut off from everything, and nothing of it left.
@@ -343,7 +360,7 @@ writes_since() {
 }
 
 case_idle() {
-  in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p '{"spec":{"replication":{"rpo":"7d"}}}' >/dev/null
+  in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge -p '{"spec":{"replication":{"rpo":"7d","retention":{"immutableFor":"1h"}}}}' >/dev/null
   until_true 60 "the new spec abroad" sh -c "[ \$('$TESTBED' kubectl luxembourg -n $NAMESPACE get dataembassy $NAME -o jsonpath='{.spec.replication.rpo}') = 7d ]"
   sleep 20
   local since; since=$(date -u +%Y-%m-%dT%H:%M:%S)
@@ -363,7 +380,7 @@ case_idle() {
 case_rights() {
   # New names of the vault make new certificates: the right to update Secrets.
   install_operator luxembourg --set vault.service.type=NodePort --set vault.service.nodePort=30443 \
-    --set "vault.hosts={$("$TESTBED" address luxembourg),vault.example.lu}"
+    --set "vault.hosts={$("$TESTBED" address luxembourg),vault.example.lu}" --set vault.immutableFor=30s --set vault.sweepEvery=10s
   check "a new name of the vault is in its certificate" until_true 60 "the new name" \
     sh -c "'$TESTBED' kubectl luxembourg -n $OPERATOR get secret data-embassy-vault-tls -o jsonpath='{.data.tls\\.crt}' | base64 -d | openssl x509 -noout -ext subjectAltName | grep -q vault.example.lu"
   check "only as many recovery points are kept as objects as the retention says" test \

@@ -85,7 +85,8 @@ install_operator() {
 
 # install_embassy SITE: an operator with a vault that the other sites reach.
 install_embassy() {
-  install_operator "$1" --set vault.service.type=NodePort --set vault.service.nodePort=30443 --set "vault.hosts={$("$TESTBED" address "$1")}"
+  install_operator "$1" --set vault.service.type=NodePort --set vault.service.nodePort=30443 --set "vault.hosts={$("$TESTBED" address "$1")}" \
+    --set vault.immutableFor=30s --set vault.sweepEvery=10s
 }
 
 install_both() {

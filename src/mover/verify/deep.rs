@@ -5,7 +5,11 @@ use std::sync::Arc;
 use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
 use super::{needs::Objects, objects::pool};
-use crate::mover::{engine::Engine, failure::Failure, survey::survey};
+use crate::mover::{
+    engine::{Engine, StoreError},
+    failure::Failure,
+    survey::survey,
+};
 use crate::plan::manifest::Manifest;
 use crate::plan::verification::Wrong;
 use crate::vault::client::RepositoryClient;
@@ -43,6 +47,8 @@ pub(super) fn check(
     let checked = pool()?.install(|| {
         let all = packs.par_iter().filter(|pack| sound(&pack.name)).map(|pack| match reader.check(pack) {
             Ok(()) => Ok(None),
+            // Freed since it was read.
+            Err(Failure::Store(StoreError::Damaged(_))) => Ok(None),
             Err(Failure::Store(error)) => Err(Failure::Store(error)),
             Err(failure) => {
                 tracing::error!(pack = pack.name, %failure, "a pack does not decrypt");

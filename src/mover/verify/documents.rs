@@ -59,7 +59,6 @@ pub(super) async fn read(client: &VaultClient, parameters: &Parameters) -> Resul
     for site in sites {
         documents.letters(client, parameters, site, last(site)).await?;
     }
-    documents.order(client, parameters).await?;
     Ok(documents)
 }
 
@@ -140,7 +139,12 @@ impl Documents {
         Ok(())
     }
 
-    async fn order(&mut self, client: &VaultClient, parameters: &Parameters) -> Result<(), Failure> {
+    /// Reads the newest order. To be done after the objects were read: what is gone by then was given up before.
+    pub(super) async fn order(
+        &mut self,
+        client: &VaultClient,
+        parameters: &Parameters,
+    ) -> Result<(), Failure> {
         let stored = client.thinning(&parameters.namespace, &parameters.embassy).await;
         let Some(stored) = stored.map_err(StoreError::from)? else { return Ok(()) };
         self.count(&stored.text);

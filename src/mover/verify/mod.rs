@@ -16,7 +16,7 @@ use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use self::{
     documents::Documents,
-    needs::{Costs, Needs},
+    needs::{Costs, Needs, Objects},
     objects::Volume,
 };
 use super::{failure::Failure, outcome::VerifyDone, progress::Progress};
@@ -67,11 +67,19 @@ pub fn verify(parameters: &Parameters) -> Result<VerifyDone, Failure> {
         tracing::info!(files, bytes, "verifying");
     });
     // Documents first: what they name was stored before them.
-    let documents = signed(parameters)?;
+    let client = VaultClient::new(&parameters.vault, &parameters.material).map_err(StoreError::from)?;
+    let runtime = super::run::runtime()?;
+    let mut documents = runtime.block_on(documents::read(&client, parameters))?;
+    let mut repositories = vec![];
+    for epoch in epochs(&documents) {
+        let found = repository(parameters, &documents, &epoch, &volume)?;
+        repositories.push((epoch, found));
+    }
+    runtime.block_on(documents.order(&client, parameters))?;
     let mut damage = documents.damage.clone();
     let mut damaged = documents.damaged;
-    for epoch in epochs(&documents) {
-        for found in repository(parameters, &documents, &epoch, &volume)? {
+    for (epoch, (client, objects)) in &repositories {
+        for found in costs(client, &documents, epoch, objects)? {
             damaged += 1;
             damage.push(found);
         }
@@ -98,23 +106,19 @@ pub fn verify(parameters: &Parameters) -> Result<VerifyDone, Failure> {
     Ok(VerifyDone { checked, points: documents.points, mail: documents.mail }.fitting(&parameters.seen))
 }
 
-fn signed(parameters: &Parameters) -> Result<Documents, Failure> {
-    let client = VaultClient::new(&parameters.vault, &parameters.material).map_err(StoreError::from)?;
-    super::run::runtime()?.block_on(documents::read(&client, parameters))
-}
-
 fn epochs(documents: &Documents) -> Vec<Epoch> {
     let mut epochs: Vec<Epoch> = documents.manifests.keys().map(|point| point.epoch.clone()).collect();
     epochs.dedup();
     epochs
 }
 
+/// What a repository holds, and what is wrong with each object by itself.
 fn repository(
     parameters: &Parameters,
     documents: &Documents,
     epoch: &Epoch,
     volume: &Volume,
-) -> Result<Vec<Damage>, Failure> {
+) -> Result<(RepositoryClient, Objects), Failure> {
     let path = format!("{}/{}/{}", parameters.namespace, parameters.embassy, epoch.slug());
     let client =
         RepositoryClient::new(&parameters.vault, &path, &parameters.material).map_err(StoreError::from)?;
@@ -123,7 +127,17 @@ fn repository(
         let newest = documents.manifests.iter().rfind(|(point, _)| point.epoch == *epoch);
         deep::check(&client, key, newest.map(|(_, manifest)| manifest), &mut objects)?;
     }
-    let mut needs = Needs::new(&objects);
+    Ok((client, objects))
+}
+
+/// What that costs.
+fn costs(
+    client: &RepositoryClient,
+    documents: &Documents,
+    epoch: &Epoch,
+    objects: &Objects,
+) -> Result<Vec<Damage>, Failure> {
+    let mut needs = Needs::new(objects);
     let mut read = |name: &str| match client.read(KIND, name) {
         Ok(content) => Ok(Inventory::parse(&content).ok()),
         Err(error) => Err(Failure::from(StoreError::from(error))),

@@ -1,6 +1,9 @@
 //! Reads every object of a repository, and compares its content with its name.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use rayon::prelude::{IntoParallelIterator, ParallelIterator};
 
@@ -46,8 +49,10 @@ pub(super) fn read(client: &RepositoryClient, volume: &Volume) -> Result<Objects
             volume.add(size);
             Ok((format!("{kind}/{name}"), wrong))
         });
-        all.collect::<Result<_, Failure>>()
+        all.collect::<Result<HashMap<String, Option<Wrong>>, Failure>>()
     })?;
+    // Freed since it was listed, or lost: whoever needs it misses it all the same.
+    let found = found.into_iter().filter(|(_, wrong)| *wrong != Some(Wrong::Missing)).collect();
     let config = match client.read("config", "config") {
         Ok(content) => {
             volume.add(content.len() as u64);

@@ -1,9 +1,8 @@
-//! What the recovery points that stay need: all that their inventories, and those that these build on, name. More than what is needed
-//! now counts, and never less.
+//! What the recovery points that stay need, by their inventories and those that these build on.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
+    fs, io, mem,
     path::Path,
 };
 
@@ -27,7 +26,9 @@ pub struct Unreadable {
 /// What the points of one repository need, as far as they were added.
 pub struct Needs<'a> {
     repository: &'a Path,
-    read: BTreeSet<String>,
+    /// The inventory added last, and what it alone says: most build on the one before.
+    at: Option<String>,
+    needed: BTreeSet<String>,
     /// Objects such as `data/<sha256>`.
     pub objects: BTreeSet<String>,
 }
@@ -36,7 +37,7 @@ impl<'a> Needs<'a> {
     /// Nothing yet.
     #[must_use]
     pub fn of(repository: &'a Path) -> Self {
-        Self { repository, read: BTreeSet::new(), objects: BTreeSet::new() }
+        Self { repository, at: None, needed: BTreeSet::new(), objects: BTreeSet::new() }
     }
 
     /// Adds what the point of this manifest needs. Blocking.
@@ -48,25 +49,41 @@ impl<'a> Needs<'a> {
         self.inventory(read.contents.inventory)
     }
 
-    fn inventory(&mut self, name: String) -> Result<(), Unreadable> {
-        let mut next = Some(name);
-        while let Some(name) = next.take() {
-            let failed = |why: &dyn ToString| Unreadable { what: format!("{KIND}/{name}"), why: why.to_string() };
-            if !is_digest(&name) {
-                return Err(failed(&"it is no name of an inventory"));
+    fn inventory(&mut self, top: String) -> Result<(), Unreadable> {
+        let (mut line, mut name) = (vec![], top.clone());
+        while self.at.as_ref() != Some(&name) {
+            let inventory = self.read(&name)?;
+            let base = inventory.base.clone();
+            line.push(inventory);
+            match base {
+                Some(base) => name = base,
+                None => {
+                    self.needed.clear();
+                    break;
+                }
             }
-            if !self.read.insert(name.clone()) {
-                return Ok(());
-            }
-            let content = fs::read(Kind::Inventories.file(self.repository, &name)).map_err(|error| failed(&error))?;
-            if super::repository::sha256(&content) != name {
-                return Err(failed(&"its content is not what its name says"));
-            }
-            let inventory = Inventory::parse(&content).map_err(|error| failed(&error))?;
-            self.objects.extend(inventory.added);
-            next = inventory.base;
         }
+        let mut added = BTreeSet::new();
+        for mut inventory in line.into_iter().rev() {
+            inventory.apply(&mut self.needed);
+            added.extend(mem::take(&mut inventory.added));
+        }
+        // The others were counted with the point before.
+        self.objects.extend(added.into_iter().filter(|object| self.needed.contains(object)));
+        self.at = Some(top);
         Ok(())
+    }
+
+    fn read(&self, name: &str) -> Result<Inventory, Unreadable> {
+        let failed = |why: &dyn ToString| Unreadable { what: format!("{KIND}/{name}"), why: why.to_string() };
+        if !is_digest(name) {
+            return Err(failed(&"it is no name of an inventory"));
+        }
+        let content = fs::read(Kind::Inventories.file(self.repository, name)).map_err(|error| failed(&error))?;
+        if super::repository::sha256(&content) != name {
+            return Err(failed(&"its content is not what its name says"));
+        }
+        Inventory::parse(&content).map_err(|error| failed(&error))
     }
 }
 

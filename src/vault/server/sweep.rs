@@ -466,14 +466,11 @@ mod tests {
                 for later in [1_000, 2_000, 3_000] {
                     freed += world.sweep(now + later).unwrap().freed;
                 }
-                let repository = world.repository();
-                let mut needs = Needs::of(&repository);
                 let last = i64::try_from(world.needs.len()).unwrap();
-                for sequence in (1..=last).filter(|n| !given.contains(n) || *n == last) {
-                    needs.add(&world.embassy.point(&world.slug, sequence)).unwrap();
-                }
-                let left: Vec<String> = packs(&repository).unwrap().into_iter().collect();
-                let unneeded = left.iter().filter(|pack| !needs.objects.contains(&format!("data/{pack}")));
+                let stay = (1..).zip(&world.needs).filter(|(n, _)| !given.contains(n) || *n == last);
+                let needed: BTreeSet<&String> = stay.flat_map(|(_, needs)| needs).collect();
+                let left = packs(&world.repository()).unwrap();
+                let unneeded = left.iter().filter(|pack| !needed.contains(&format!("data/{pack}")));
                 assert_eq!(unneeded.count(), 0, "seed {seed}");
             }
         }

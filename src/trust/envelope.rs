@@ -18,6 +18,8 @@ pub enum Purpose {
     Mail,
     /// The commitment of a recovery point.
     Manifest,
+    /// The list of what is carried by hand.
+    Carried,
 }
 
 impl fmt::Display for Purpose {
@@ -25,6 +27,7 @@ impl fmt::Display for Purpose {
         f.write_str(match self {
             Self::Mail => "Mail",
             Self::Manifest => "Manifest",
+            Self::Carried => "Carried",
         })
     }
 }

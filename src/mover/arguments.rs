@@ -103,6 +103,9 @@ pub struct FirstCopyArguments {
     /// Protected claims.
     #[arg(long = "claim")]
     pub claims: Vec<String>,
+    /// Copy nothing: stay until stopped, so that a copy can be run beside the volumes.
+    #[arg(long)]
+    pub wait: bool,
     /// Where the outcome is written.
     #[arg(long, default_value = "/dev/termination-log")]
     pub termination_log: PathBuf,

@@ -42,7 +42,8 @@ struct Desk {
 
 impl Desk {
     fn new() -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         Self { runtime, folder: tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap() }
     }
 
@@ -77,9 +78,9 @@ impl Desk {
 
     /// Imports an epoch as the site whose it is; bytes that went over the line.
     fn import(&self, archive: &Archive, vault: &TestVault, epoch: &str) -> Result<u64, Failure> {
-        let (progress, shelf) = (Progress::default(), shelf(epoch));
-        let way = self.way(vault, &shelf.epoch.site);
-        import(&Folder::new(&self.disk()), &shelf, &keys_of(archive), &way, &progress)?;
+        let (progress, at) = (Progress::default(), shelf(epoch));
+        let way = self.way(vault, &at.epoch.site);
+        import(&Folder::new(&self.disk()), &at, &keys_of(archive), &way, &progress)?;
         Ok(progress.bytes_moved())
     }
 }
@@ -100,7 +101,10 @@ fn empty_vault() -> TestVault {
 }
 
 fn carried_files(disk: &Path) -> Vec<PathBuf> {
-    files(&disk.join("embassies"), "/repo/").into_iter().chain(files(&disk.join("embassies"), "/points/")).collect()
+    files(&disk.join("embassies"), "/repo/")
+        .into_iter()
+        .chain(files(&disk.join("embassies"), "/points/"))
+        .collect()
 }
 
 fn bytes_of(files: &[PathBuf]) -> u64 {
@@ -118,8 +122,8 @@ fn what_is_carried_comes_back_from_another_vault_byte_for_byte() {
     let (list, _) = desk.export(&archive, "1/tallinn/3").unwrap();
     assert_eq!(list.point.unwrap().to_string(), "1/tallinn/3");
     desk.export(&archive, "2/luxembourg/1").unwrap();
-    let disk = fs::read_dir(desk.disk()).unwrap().count();
-    assert_eq!(disk, 1, "nothing unfinished is left");
+    let folders = fs::read_dir(desk.disk()).unwrap().count();
+    assert_eq!(folders, 1, "nothing unfinished is left");
     for epoch in ["1/tallinn", "2/luxembourg"] {
         desk.import(&archive, &other, epoch).unwrap();
     }
@@ -311,8 +315,10 @@ fn the_program_checks_a_disk_without_a_cluster() {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (output.status.success(), text(&output.stdout) + &text(&output.stderr))
     };
-    let keys: Vec<String> =
-        ["tallinn", "luxembourg"].iter().map(|site| format!("--key={site}={}", archive.key(site).public())).collect();
+    let keys: Vec<String> = ["tallinn", "luxembourg"]
+        .iter()
+        .map(|site| format!("--key={site}={}", archive.key(site).public()))
+        .collect();
     let (sound, said) = run(&keys);
     assert!(sound && said.contains("sound: recovery points of ns/land up to 1/tallinn/3"), "{said}");
     let (sound, said) = run(&[]);

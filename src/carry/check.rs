@@ -53,7 +53,8 @@ pub(super) fn open(
     let text = String::from_utf8(folder.read(&path)?).map_err(|_| refused("it is damaged".to_owned()))?;
     let (list, author) = List::open(&text, shelf, keys).map_err(refused)?;
     if list.point.is_none() && author != list.epoch.site {
-        let why = format!("a first copy of epoch {} is signed by its site, and not by '{author}'", list.epoch);
+        let why =
+            format!("a first copy of epoch {} is signed by its site, and not by '{author}'", list.epoch);
         return Err(refused(why));
     }
     Ok((list, author))

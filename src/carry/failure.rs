@@ -56,7 +56,9 @@ pub enum Failure {
     #[error("the vault holds no recovery point of {0} yet; a first copy is carried with --from-volumes")]
     NoPoints(String),
     /// A manifest that its site did not sign.
-    #[error("recovery point {point} is not what its site signed ({why}): verify the vault, and carry nothing of it")]
+    #[error(
+        "recovery point {point} is not what its site signed ({why}): verify the vault, and carry nothing of it"
+    )]
     NotGenuine {
         /// Which.
         point: PointRef,
@@ -100,7 +102,8 @@ impl Failure {
 
 fn found(held: &[String]) -> String {
     if held.is_empty() {
-        "it holds no finished export at all; an export that was broken off is finished by the same command".to_owned()
+        "it holds no finished export at all; an export that was broken off is finished by the same command"
+            .to_owned()
     } else {
         format!("it holds those of {}", held.join(", "))
     }

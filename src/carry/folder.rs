@@ -44,7 +44,8 @@ impl Shelf {
         }
         let (kind, rest) = name.split_once('/')?;
         if kind == "points" {
-            let number = rest.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == rest)?;
+            let number =
+                rest.parse::<i64>().ok().filter(|number| *number > 0 && number.to_string() == rest)?;
             return Some(root.join("points").join(slug).join(format!("{number}.json")));
         }
         let folder = root.join("repo").join(slug).join(kind);
@@ -162,14 +163,15 @@ impl Folder {
     }
 
     /// Names and sizes of a kind of objects of an epoch's repository.
-    pub fn objects(&self, shelf: &Shelf, kind: &str) -> Result<Vec<(String, u64)>, Failure> {
-        let folder = self.root.join(shelf.embassy_folder()).join("repo").join(shelf.epoch.slug()).join(kind);
+    pub fn objects(&self, at: &Shelf, kind: &str) -> Result<Vec<(String, u64)>, Failure> {
+        let folder = self.root.join(at.embassy_folder()).join("repo").join(at.epoch.slug()).join(kind);
         let mut found = vec![];
         for entry in walkdir::WalkDir::new(&folder) {
             match entry {
                 Ok(entry) if entry.file_type().is_file() => {
                     let name = entry.file_name().to_string_lossy().into_owned();
-                    let metadata = entry.metadata().map_err(io::Error::from).map_err(Failure::disk(entry.path()))?;
+                    let metadata =
+                        entry.metadata().map_err(io::Error::from).map_err(Failure::disk(entry.path()))?;
                     found.push((name, metadata.len()));
                 }
                 Ok(_) => {}
@@ -217,7 +219,9 @@ fn names(folder: &Path) -> Result<Vec<String>, Failure> {
         Ok(entries?.into_iter().filter_map(|name| name.into_string().ok()).collect())
     };
     match list() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(vec![]),
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            Ok(vec![])
+        }
         listed => listed.map_err(Failure::disk(folder)),
     }
 }
@@ -278,7 +282,9 @@ mod tests {
 
     #[test]
     fn no_name_leaves_its_folder() {
-        for name in ["../x", "data/../../x", "points/0", "points/07", "points/../x", "keys/ab", "data/AB", "x", ""] {
+        for name in
+            ["../x", "data/../../x", "points/0", "points/07", "points/../x", "keys/ab", "data/AB", "x", ""]
+        {
             assert_eq!(shelf().path(name), None, "{name}");
         }
     }

@@ -157,11 +157,14 @@ fn arrived(repository: &RepositoryClient, way: &Way, list: &List) -> Result<(), 
     let held = way.points(&list.shelf())?;
     let mut objects: HashMap<String, u64> = HashMap::new();
     for kind in ORDER {
-        objects.extend(repository.list(kind)?.into_iter().map(|(name, size)| (format!("{kind}/{name}"), size)));
+        objects
+            .extend(repository.list(kind)?.into_iter().map(|(name, size)| (format!("{kind}/{name}"), size)));
     }
     for file in &list.files {
         let there = match (file.sequence(), file.object()) {
-            (Some(sequence), _) => held.get(&sequence).is_some_and(|text| sha256(text.as_bytes()) == file.sha256),
+            (Some(sequence), _) => {
+                held.get(&sequence).is_some_and(|text| sha256(text.as_bytes()) == file.sha256)
+            }
             (None, Some((kind, name))) => objects.get(&format!("{kind}/{name}")) == Some(&file.size),
             (None, None) => true,
         };

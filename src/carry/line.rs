@@ -56,6 +56,7 @@ pub fn serve(
     mut to: impl Write,
     progress: &Progress,
 ) -> Result<String, Failure> {
+    progress.begin(0, 0);
     let broken = |error: io::Error| Failure::Broken(format!("the mover is out of reach ({error})"));
     say(&mut to, &Hello { version: VERSION, key: key.to_owned() }, &[]).map_err(broken)?;
     loop {
@@ -86,7 +87,8 @@ fn answer(
 ) -> Result<Option<Vec<u8>>, Failure> {
     let path = |kind: &str, name: &str| {
         let full = if kind == "config" { kind.to_owned() } else { format!("{kind}/{name}") };
-        let refused = || Failure::Internal(format!("the mover asked for '{full}', which is no file of a vault"));
+        let refused =
+            || Failure::Internal(format!("the mover asked for '{full}', which is no file of a vault"));
         shelf.path(&full).ok_or_else(refused)
     };
     let read = |kind: &str, name: &str| {
@@ -150,11 +152,14 @@ pub struct Far<R, W> {
 impl<R: Read, W: Write> Far<R, W> {
     /// Waits for the other end's first words.
     pub fn begin(mut from: R, to: W) -> Result<(Self, Hello), LineError> {
-        let (hello, _): (Hello, Vec<u8>) = hear(&mut from).map_err(lost)?;
+        let (hello, _): (Hello, Vec<u8>) = hear(&mut from)?;
         if hello.version == VERSION {
             Ok((Self { from, to }, hello))
         } else {
-            let text = format!("the plugin speaks version {}, and this mover {VERSION}: use those of one release", hello.version);
+            let text = format!(
+                "the plugin speaks version {}, and this mover {VERSION}: use those of one release",
+                hello.version
+            );
             Err(LineError::Broken(text))
         }
     }
@@ -186,8 +191,8 @@ impl<R: Read, W: Write> Far<R, W> {
     }
 
     fn ask(&mut self, request: &Request, body: &[u8]) -> Result<Vec<u8>, LineError> {
-        say(&mut self.to, request, body).map_err(lost)?;
-        let (answer, content): (Answer, Vec<u8>) = hear(&mut self.from).map_err(lost)?;
+        say(&mut self.to, request, body)?;
+        let (answer, content): (Answer, Vec<u8>) = hear(&mut self.from)?;
         match answer {
             Answer::Here => Ok(content),
             Answer::NotFound => Err(LineError::NotFound(format!("{request:?}"))),
@@ -196,9 +201,10 @@ impl<R: Read, W: Write> Far<R, W> {
     }
 }
 
-#[allow(clippy::needless_pass_by_value)] // as `map_err` gives it
-fn lost(error: io::Error) -> LineError {
-    LineError::Broken(format!("the other end of the line is gone: {error}"))
+impl From<io::Error> for LineError {
+    fn from(error: io::Error) -> Self {
+        Self::Broken(format!("the other end of the line is gone: {error}"))
+    }
 }
 
 /// A head and a body, each behind its length.

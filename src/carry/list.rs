@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::folder::Shelf;
+use super::{folder::Shelf, points::Keys};
 use crate::api::epoch::{Epoch, PointRef};
 use crate::trust::{
     envelope::{Envelope, Purpose},
-    signing::{PublicKey, SiteKey},
+    signing::SiteKey,
 };
 
 /// Version of the format.
@@ -82,11 +82,7 @@ impl List {
     }
 
     /// What a text says, and which site says so. With `keys` only what one of them signed is believed.
-    pub fn open(
-        text: &str,
-        shelf: &Shelf,
-        keys: Option<&dyn Fn(&str) -> Option<PublicKey>>,
-    ) -> Result<(Self, String), String> {
+    pub fn open(text: &str, shelf: &Shelf, keys: Option<Keys<'_>>) -> Result<(Self, String), String> {
         let envelope = Envelope::parse(text).map_err(|error| error.to_string())?;
         let author = envelope.author.clone();
         let payload = match keys {
@@ -101,8 +97,9 @@ impl List {
                 envelope.open(&key, &author, Purpose::Carried).map_err(|error| error.to_string())?
             }
         };
-        let list: Self = serde_json::from_str(payload)
-            .map_err(|error| format!("it cannot be read ({error}): another version of this program wrote it"))?;
+        let list: Self = serde_json::from_str(payload).map_err(|error| {
+            format!("it cannot be read ({error}): another version of this program wrote it")
+        })?;
         if list.version != VERSION {
             return Err(format!("it has version {}, and this program reads version {VERSION}", list.version));
         }

@@ -12,6 +12,8 @@ mod needs;
 mod points;
 pub mod way;
 
+pub use points::Keys;
+
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// What is read from a vault, sent to it or read back at once.

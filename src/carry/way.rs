@@ -25,8 +25,8 @@ pub struct Way {
 }
 
 impl Way {
-    pub(super) fn repository(&self, shelf: &Shelf) -> Result<RepositoryClient, ClientError> {
-        let path = format!("{}/{}/{}", shelf.namespace, shelf.embassy, shelf.epoch.slug());
+    pub(super) fn repository(&self, at: &Shelf) -> Result<RepositoryClient, ClientError> {
+        let path = format!("{}/{}/{}", at.namespace, at.embassy, at.epoch.slug());
         match &self.forward {
             None => RepositoryClient::new(&self.url, &path, &self.mover),
             Some(forward) => RepositoryClient::through(&self.url, &path, &self.mover, forward),
@@ -52,13 +52,13 @@ impl Way {
     }
 
     /// The manifests of an epoch by their sequence.
-    pub(super) fn points(&self, shelf: &Shelf) -> Result<BTreeMap<i64, String>, ClientError> {
+    pub(super) fn points(&self, at: &Shelf) -> Result<BTreeMap<i64, String>, ClientError> {
         let client = self.documents()?;
-        let slug = shelf.epoch.slug();
+        let slug = at.epoch.slug();
         let mut points = BTreeMap::new();
         loop {
             let after = points.keys().last().copied().unwrap_or(0);
-            let page = client.points(&shelf.namespace, &shelf.embassy, Some(&slug), after);
+            let page = client.points(&at.namespace, &at.embassy, Some(&slug), after);
             let page = self.runtime.block_on(page)?;
             let known = points.len();
             points.extend(page.into_iter().map(|stored| (stored.sequence, stored.text)));
@@ -68,9 +68,9 @@ impl Way {
         }
     }
 
-    pub(super) fn put_point(&self, shelf: &Shelf, sequence: i64, text: String) -> Result<(), ClientError> {
+    pub(super) fn put_point(&self, at: &Shelf, sequence: i64, text: String) -> Result<(), ClientError> {
         let client = self.documents()?;
-        let slug = shelf.epoch.slug();
-        self.runtime.block_on(client.put_point(&shelf.namespace, &shelf.embassy, &slug, sequence, text))
+        let slug = at.epoch.slug();
+        self.runtime.block_on(client.put_point(&at.namespace, &at.embassy, &slug, sequence, text))
     }
 }

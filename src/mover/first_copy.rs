@@ -65,8 +65,11 @@ impl Store for Line {
 
 /// Copies the volumes into the folder. The other end is told how it went, too.
 pub(super) fn run(arguments: &FirstCopyArguments) -> Result<Outcome, Failure> {
-    while arguments.wait {
-        std::thread::park();
+    if arguments.wait {
+        // Until the Pod is stopped.
+        loop {
+            std::thread::park();
+        }
     }
     let (far, hello) = Far::begin(stdin(), stdout()).map_err(StoreError::from)?;
     let line = Arc::new(Line(Mutex::new(far)));

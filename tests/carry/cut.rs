@@ -122,7 +122,8 @@ fn child_imports() {
 /// A counter of a vault.
 fn counted(vault: &TestVault, name: &str) -> u64 {
     let text = vault.health("/metrics");
-    let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {text}"));
+    let line =
+        text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name}: {text}"));
     line.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
@@ -157,9 +158,8 @@ fn an_export_that_is_killed_anywhere_goes_on_and_fetches_little_twice() {
     let whole = bytes_of(&carried_files(&desk.disk()));
     let sent = counted(&archive.vault, "data_embassy_vault_sent_bytes_total") - before;
     println!("{cuts} cuts: {sent} bytes were fetched for {whole}");
-    // Lists and small files are read at each start.
+    // Lists and small files are read at each start. If each began anew, it were four times the whole.
     assert!(sent <= whole + cuts * UNDER_WAY + (cuts + 1) * MIB as u64, "{sent} bytes for {whole}");
-    assert!(sent < whole * 2, "{sent} bytes for {whole}: as if each began anew");
     let other = empty_vault();
     desk.import(&archive, &other, "2/luxembourg").unwrap();
     assert_eq!(archive.restored_from(&other), ["2/luxembourg/1", "2/luxembourg/2"]);

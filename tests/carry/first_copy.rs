@@ -39,7 +39,13 @@ fn mover(volumes: &Path, claim: &str) -> Child {
 }
 
 /// As the plugin does it. The mover is killed once the disk holds more than `most` bytes of packs.
-fn take(desk: &Desk, archive: &Archive, key: &str, claim: &str, most: u64) -> Result<(Outcome, List), Failure> {
+fn take(
+    desk: &Desk,
+    archive: &Archive,
+    key: &str,
+    claim: &str,
+    most: u64,
+) -> Result<(Outcome, List), Failure> {
     let (folder, progress, shelf) = (Folder::prepare(&desk.disk())?, Progress::default(), shelf(EPOCH));
     prepare_first_copy(&folder, &shelf, &progress)?;
     let mut child = mover(&archive.path("home"), claim);
@@ -57,7 +63,8 @@ fn take(desk: &Desk, archive: &Archive, key: &str, claim: &str, most: u64) -> Re
         child.wait().unwrap();
         served.join().unwrap()
     })?;
-    let list = first_copy(&folder, &shelf, &Signer { site: "tallinn", key: archive.key("tallinn") }, &progress)?;
+    let list =
+        first_copy(&folder, &shelf, &Signer { site: "tallinn", key: archive.key("tallinn") }, &progress)?;
     Ok((Outcome::parse(&said).unwrap(), list))
 }
 

@@ -54,7 +54,8 @@ impl Sites {
             site.spec.public_key.as_ref().or(status)?.parse().ok()
         };
         let keys = sites.iter().filter_map(|site| Some((site.name_any(), pinned(site)?))).collect();
-        let vaults = sites.iter().filter_map(|site| Some((site.name_any(), site.spec.vault.clone()?))).collect();
+        let vaults =
+            sites.iter().filter_map(|site| Some((site.name_any(), site.spec.vault.clone()?))).collect();
         let operator_namespace = operator_namespace.to_owned();
         Ok(Self { client: client.clone(), operator_namespace, local, keys, vaults })
     }
@@ -63,8 +64,11 @@ impl Sites {
     pub async fn signing_key(&self) -> Result<SiteKey, Failure> {
         let secret = self.keeper().get(keeper::SITE_KEYS).await?;
         let secret = secret.ok_or_else(|| {
-            format!("there is no Secret {} in {}: name the operator's namespace with --operator-namespace",
-                keeper::SITE_KEYS, self.operator_namespace)
+            format!(
+                "there is no Secret {} in {}: name the operator's namespace with --operator-namespace",
+                keeper::SITE_KEYS,
+                self.operator_namespace
+            )
         })?;
         Ok(SiteKey::from_pem(&keeper::field(&secret, keeper::SITE_KEYS, "signing.pem")?)?)
     }
@@ -78,7 +82,9 @@ impl Sites {
     pub async fn vault(&self, named: Option<&str>) -> Result<String, Failure> {
         if let Some(named) = named {
             if named != self.local && !self.vaults.contains_key(named) {
-                return Err(format!("--vault {named}: this cluster has no Site {named} with spec.vault").into());
+                return Err(
+                    format!("--vault {named}: this cluster has no Site {named} with spec.vault").into()
+                );
             }
             return Ok(named.to_owned());
         }
@@ -88,7 +94,11 @@ impl Sites {
         let mut others = self.vaults.keys();
         match (others.next(), others.next()) {
             (Some(only), None) => Ok(only.clone()),
-            (None, _) => Err(format!("{} has no vault and knows none: apply an invitation first (docs/install.md)", self.local).into()),
+            (None, _) => Err(format!(
+                "{} has no vault and knows none: apply an invitation first (docs/install.md)",
+                self.local
+            )
+            .into()),
             (Some(_), Some(_)) => {
                 let all = self.vaults.keys().cloned().collect::<Vec<_>>().join(", ");
                 Err(format!("which vault? Name one of {all} with --vault").into())
@@ -199,14 +209,17 @@ pub async fn shown<T: Send + 'static>(
 
 fn line(progress: &Progress) -> String {
     let read = |counter: &std::sync::atomic::AtomicU64| counter.load(Ordering::Relaxed);
-    format!(
-        "{} of {} files, {} of {}; {} over the line",
-        read(&progress.files),
-        read(&progress.all_files),
-        bytes(read(&progress.bytes)),
-        bytes(read(&progress.all_bytes)),
-        bytes(read(&progress.moved))
-    )
+    let (files, size) = (read(&progress.files), bytes(read(&progress.bytes)));
+    let moved = bytes(read(&progress.moved));
+    match read(&progress.all_files) {
+        0 => format!("{files} files, {size}; {moved} over the line"),
+        all => {
+            format!(
+                "{files} of {all} files, {size} of {}; {moved} over the line",
+                bytes(read(&progress.all_bytes))
+            )
+        }
+    }
 }
 
 /// As people read it.

@@ -4,11 +4,7 @@ use std::{path::PathBuf, process::ExitCode, str::FromStr};
 
 use clap::Args;
 use data_embassy::{
-    carry::{
-        check::check,
-        failure::Failure as CarryFailure,
-        folder::Folder,
-    },
+    carry::{Keys, check::check, failure::Failure as CarryFailure, folder::Folder},
     trust::signing::PublicKey,
 };
 
@@ -37,7 +33,8 @@ impl FromStr for SiteKey {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (site, key) = text.split_once('=').ok_or("write SITE=ed25519:..., such as tallinn=ed25519:...")?;
+        let (site, key) =
+            text.split_once('=').ok_or("write SITE=ed25519:..., such as tallinn=ed25519:...")?;
         Ok(Self(site.to_owned(), key.parse().map_err(|error| format!("{error}"))?))
     }
 }
@@ -54,8 +51,7 @@ pub async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         let (from, given) = (arguments.from.clone(), arguments.keys.clone());
         let checked = shown("check", move |progress| {
             let keys = |site: &str| given.iter().find(|key| key.0 == site).map(|key| key.1.clone());
-            let believed: Option<&dyn Fn(&str) -> Option<PublicKey>> =
-                if given.is_empty() { None } else { Some(&keys) };
+            let believed: Option<Keys<'_>> = if given.is_empty() { None } else { Some(&keys) };
             check(&Folder::new(&from), &shelf, believed, progress)
         })
         .await?;

@@ -65,7 +65,9 @@ pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Fai
     println!("Before the disk leaves, and when it has arrived, anywhere and without a cluster:");
     let mut keys: Vec<String> = vec![format!("--key {}={own}", sites.local)];
     let home = &list.epoch.site;
-    keys.extend(sites.keys.get(home).filter(|_| *home != sites.local).map(|key| format!("--key {home}={key}")));
+    keys.extend(
+        sites.keys.get(home).filter(|_| *home != sites.local).map(|key| format!("--key {home}={key}")),
+    );
     println!("  kubectl embassy check --from FOLDER {}", keys.join(" "));
     Ok(ExitCode::SUCCESS)
 }

@@ -86,7 +86,10 @@ pub async fn take(
         let runtime = Handle::current();
         let from = SyncIoBridge::new_with_handle(from, runtime.clone());
         let to = SyncIoBridge::new_with_handle(to, runtime);
-        shown("first copy", move |progress| copy(&folder, &shelf, &key, from, to, (&site, &signing), progress)).await
+        shown("first copy", move |progress| {
+            copy(&folder, &shelf, &key, from, to, (&site, &signing), progress)
+        })
+        .await
     }
     .await;
     remove(&pods, &name).await?;
@@ -111,7 +114,9 @@ fn copy(
             eprintln!("note: {}", failed.message);
         }
         Ok(Outcome::Failed(failed)) => return Err(CarryFailure::Mover(failed.message)),
-        Ok(_) | Err(_) => return Err(CarryFailure::Mover(format!("it ended with words that mean nothing: {said}"))),
+        Ok(_) | Err(_) => {
+            return Err(CarryFailure::Mover(format!("it ended with words that mean nothing: {said}")));
+        }
     }
     export::first_copy(folder, shelf, &Signer { site, key: signing }, progress)
 }
@@ -126,7 +131,8 @@ async fn wanted(
     let all = ListParams::default();
     let claims = register.api::<PersistentVolumeClaim>().list(&all).await?.items;
     let selector = &register.embassy.spec.protect.volumes.selector;
-    let claims: Vec<PersistentVolumeClaim> = claims.into_iter().filter(|claim| selects(selector, claim)).collect();
+    let claims: Vec<PersistentVolumeClaim> =
+        claims.into_iter().filter(|claim| selects(selector, claim)).collect();
     if claims.is_empty() {
         return Err(format!("{} protects no volume, so there is nothing to carry", register.name).into());
     }
@@ -159,7 +165,9 @@ async fn started(pods: &Api<Pod>, name: &str) -> Result<(), Failure> {
         let phase = pods.get(name).await?.status.and_then(|status| status.phase).unwrap_or_default();
         match phase.as_str() {
             "Running" => return Ok(()),
-            "Succeeded" | "Failed" => return Err(format!("Pod {name} ended before it began: see its events").into()),
+            "Succeeded" | "Failed" => {
+                return Err(format!("Pod {name} ended before it began: see its events").into());
+            }
             _ if Instant::now() > until => {
                 return Err(format!("Pod {name} does not start: kubectl describe pod {name} says why").into());
             }
@@ -177,7 +185,9 @@ async fn remove(pods: &Api<Pod>, name: &str) -> Result<(), Failure> {
     let until = Instant::now() + PATIENCE;
     while pods.get_opt(name).await?.is_some() {
         if Instant::now() > until {
-            return Err(format!("Pod {name} does not go: delete it by hand, and run the same command again").into());
+            return Err(
+                format!("Pod {name} does not go: delete it by hand, and run the same command again").into()
+            );
         }
         sleep(Duration::from_millis(500)).await;
     }

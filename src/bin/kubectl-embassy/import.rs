@@ -46,7 +46,10 @@ pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Fai
         .await?;
         println!("the vault of {vault} holds {}; {} were sent now", told(&list), bytes(moved));
         if list.point.is_none() {
-            println!("The next copy from {} finds it there, and sends only what has changed since.", list.epoch.site);
+            println!(
+                "The next copy from {} finds it there, and sends only what has changed since.",
+                list.epoch.site
+            );
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -77,7 +80,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let wanted = Name { name: "land".to_owned(), namespace: "ns".to_owned() };
         let error = shelves(folder.path(), &wanted).unwrap_err().to_string();
-        assert!(error.contains("holds no export of ns/land") && error.contains("no finished export"), "{error}");
+        assert!(
+            error.contains("holds no export of ns/land") && error.contains("no finished export"),
+            "{error}"
+        );
         fs::create_dir_all(folder.path().join("embassies/ns/business")).unwrap();
         fs::write(folder.path().join("embassies/ns/business/carried-1-tallinn.json"), "").unwrap();
         let error = shelves(folder.path(), &wanted).unwrap_err().to_string();

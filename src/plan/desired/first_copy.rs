@@ -54,7 +54,10 @@ pub fn pod(intent: &FirstCopyIntent) -> Pod {
     };
     Pod {
         metadata: ObjectMeta {
-            labels: Some(BTreeMap::from([("dataembassy.io/first-copy".to_owned(), intent.owner.name.clone())])),
+            labels: Some(BTreeMap::from([(
+                "dataembassy.io/first-copy".to_owned(),
+                intent.owner.name.clone(),
+            )])),
             ..intent.owner.metadata("first-copy")
         },
         spec: Some(PodSpec {

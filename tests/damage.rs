@@ -4,6 +4,7 @@
 #![cfg(test)]
 
 #[path = "damage/archive.rs"]
+#[allow(dead_code)] // it has more for another suite
 mod archive;
 #[path = "damage/by_hand.rs"]
 mod by_hand;

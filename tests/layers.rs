@@ -6,12 +6,13 @@
 use std::{fs, path::Path};
 
 /// Each layer and the modules of this crate that it may use.
-const ALLOWED: [(&str, &[&str]); 9] = [
+const ALLOWED: [(&str, &[&str]); 10] = [
     ("api", &["api"]),
     ("plan", &["api", "plan"]),
     ("trust", &["api", "trust"]),
     ("vault", &["api", "trust", "vault"]),
-    ("mover", &["api", "plan", "trust", "vault", "mover"]),
+    ("carry", &["api", "plan", "trust", "vault", "carry"]),
+    ("mover", &["api", "plan", "trust", "vault", "carry", "mover"]),
     ("cluster", &["api", "cluster"]),
     ("observe", &["api", "plan", "cluster", "trust", "vault", "observe"]),
     ("act", &["api", "plan", "cluster", "trust", "vault", "act"]),

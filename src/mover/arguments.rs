@@ -30,6 +30,8 @@ pub enum VerbArguments {
     Verify(VerifyArguments),
     /// Say what a recovery point holds that an earlier one does not.
     Compare(CompareArguments),
+    /// Copy the volumes into a folder at the other end of standard input and output; `kubectl embassy export` runs it.
+    FirstCopy(FirstCopyArguments),
 }
 
 /// The vault, and how the run ends.
@@ -90,6 +92,23 @@ pub struct BackupArguments {
     /// Inventory of the point before in the same repository, from its manifest.
     #[arg(long)]
     pub inventory_base: Option<String>,
+}
+
+/// Arguments of a first copy.
+#[derive(Debug, Clone, Args)]
+pub struct FirstCopyArguments {
+    /// Folder with a folder for each mounted claim.
+    #[arg(long, default_value = "/volumes")]
+    pub volumes: PathBuf,
+    /// Protected claims.
+    #[arg(long = "claim")]
+    pub claims: Vec<String>,
+    /// Copy nothing: stay until stopped, so that a copy can be run beside the volumes.
+    #[arg(long)]
+    pub wait: bool,
+    /// Where the outcome is written.
+    #[arg(long, default_value = "/dev/termination-log")]
+    pub termination_log: PathBuf,
 }
 
 /// Arguments of a restore.
@@ -230,15 +249,16 @@ pub struct CompareArguments {
 }
 
 impl VerbArguments {
-    /// The vault, and how the run ends.
+    /// Where the outcome is written.
     #[must_use]
-    pub const fn vault(&self) -> &VaultArguments {
+    pub const fn termination_log(&self) -> &PathBuf {
         match self {
-            Self::Backup(arguments) => &arguments.common.vault,
-            Self::Restore(arguments) => &arguments.common.vault,
-            Self::Activate(arguments) => &arguments.common.vault,
-            Self::Compare(arguments) => &arguments.common.vault,
-            Self::Verify(arguments) => &arguments.vault,
+            Self::Backup(arguments) => &arguments.common.vault.termination_log,
+            Self::Restore(arguments) => &arguments.common.vault.termination_log,
+            Self::Activate(arguments) => &arguments.common.vault.termination_log,
+            Self::Compare(arguments) => &arguments.common.vault.termination_log,
+            Self::Verify(arguments) => &arguments.vault.termination_log,
+            Self::FirstCopy(arguments) => &arguments.termination_log,
         }
     }
 }
@@ -258,8 +278,8 @@ mod tests {
     fn a_job_needs_no_paths() {
         let arguments =
             parse(&["backup", "--namespace=registers", "--embassy=land", "--claim=data"]).unwrap();
-        assert_eq!(arguments.verb.vault().credentials, PathBuf::from("/etc/data-embassy/mover"));
         let VerbArguments::Backup(backup) = arguments.verb else { panic!("{:?}", arguments.verb) };
+        assert_eq!(backup.common.vault.credentials, PathBuf::from("/etc/data-embassy/mover"));
         assert_eq!(backup.common.volumes, PathBuf::from("/volumes"));
         assert_eq!(backup.common.scratch, PathBuf::from("/work"));
     }

@@ -8,6 +8,7 @@ pub mod compare;
 mod directory;
 pub mod engine;
 pub mod failure;
+mod first_copy;
 pub mod inventory;
 mod node;
 pub mod outcome;

@@ -26,6 +26,7 @@ use super::{
     compare::{CompareParameters, compare},
     engine::{Engine, Store, StoreError},
     failure::Failure,
+    first_copy,
     outcome::Outcome,
     restore::{Expected, RestoreParameters, restore},
     verify::{self, verify},
@@ -39,7 +40,7 @@ use crate::vault::client::{RepositoryClient, Throttle};
 pub fn run(arguments: Arguments) -> ExitCode {
     // The engine reports each step; its warnings suffice.
     log::set_max_level(log::LevelFilter::Warn);
-    let report = Arc::new(Report::new(&arguments.verb.vault().termination_log));
+    let report = Arc::new(Report::new(arguments.verb.termination_log()));
     if let Err(error) = report.clone().on_termination() {
         tracing::warn!(%error, "a stop of the Pod will not be reported");
     }
@@ -63,6 +64,7 @@ fn perform(verb: &VerbArguments) -> Result<Outcome, Failure> {
         VerbArguments::Activate(arguments) => run_activate(arguments),
         VerbArguments::Verify(arguments) => run_verify(arguments),
         VerbArguments::Compare(arguments) => run_compare(arguments),
+        VerbArguments::FirstCopy(arguments) => first_copy::run(arguments),
     }
 }
 

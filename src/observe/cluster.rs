@@ -158,7 +158,8 @@ fn boot_ids(nodes: &[Node]) -> BTreeSet<String> {
 }
 
 /// Whether a claim is protected: the user's selector, or every claim.
-fn selects(selector: &LabelSelector, claim: &PersistentVolumeClaim) -> bool {
+#[must_use]
+pub fn selects(selector: &LabelSelector, claim: &PersistentVolumeClaim) -> bool {
     let Ok(selector) = Selector::try_from(selector.clone()) else { return true };
     selector.matches(claim.labels())
 }

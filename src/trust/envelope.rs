@@ -20,6 +20,8 @@ pub enum Purpose {
     Manifest,
     /// An order to a vault to give recovery points up.
     Thinning,
+    /// The list of what is carried by hand.
+    Carried,
 }
 
 impl fmt::Display for Purpose {
@@ -28,6 +30,7 @@ impl fmt::Display for Purpose {
             Self::Mail => "Mail",
             Self::Manifest => "Manifest",
             Self::Thinning => "Thinning",
+            Self::Carried => "Carried",
         })
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    net::SocketAddr,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -99,9 +100,28 @@ pub fn client_config(material: &Material) -> Result<ClientConfig, TlsError> {
         .map_err(|error| TlsError::Own(error.to_string()))
 }
 
+/// A local port that leads to a server, which is known by its own name all the same.
+#[derive(Debug, Clone)]
+pub struct Forward {
+    /// Name of the server, as its certificate has it.
+    pub host: String,
+    /// Where it is reached.
+    pub address: SocketAddr,
+}
+
 /// An HTTPS client for asynchronous code.
 pub fn client(material: &Material) -> Result<reqwest::Client, TlsError> {
-    reqwest::Client::builder()
+    client_through(material, None)
+}
+
+/// The same, through a local port.
+pub fn client_through(material: &Material, forward: Option<&Forward>) -> Result<reqwest::Client, TlsError> {
+    let builder = reqwest::Client::builder();
+    let builder = match forward {
+        Some(forward) => builder.resolve(&forward.host, forward.address),
+        None => builder,
+    };
+    builder
         .tls_backend_preconfigured(client_config(material)?)
         .https_only(true)
         .no_proxy()
@@ -115,7 +135,20 @@ pub fn client(material: &Material) -> Result<reqwest::Client, TlsError> {
 
 /// An HTTPS client for blocking code. Each request sets its own time limit.
 pub fn blocking_client(material: &Material) -> Result<reqwest::blocking::Client, TlsError> {
-    reqwest::blocking::Client::builder()
+    blocking_client_through(material, None)
+}
+
+/// The same, through a local port.
+pub fn blocking_client_through(
+    material: &Material,
+    forward: Option<&Forward>,
+) -> Result<reqwest::blocking::Client, TlsError> {
+    let builder = reqwest::blocking::Client::builder();
+    let builder = match forward {
+        Some(forward) => builder.resolve(&forward.host, forward.address),
+        None => builder,
+    };
+    builder
         .tls_backend_preconfigured(client_config(material)?)
         .https_only(true)
         .no_proxy()

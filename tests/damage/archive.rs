@@ -140,6 +140,57 @@ impl Archive {
         self.vault.store(&format!("embassies/{NAMESPACE}/{EMBASSY}"))
     }
 
+    /// Forgets what was committed: what comes next is the first, at a new vault.
+    pub fn begin_anew(&mut self) {
+        self.points.borrow_mut().clear();
+    }
+
+    /// One more point of an epoch, with a file of so many bytes that is not in those before. Returns the bytes that were sent.
+    pub fn add(&mut self, epoch: &str, seed: u64, length: usize) -> u64 {
+        fs::write(self.path("home").join(CLAIM).join(format!("added-{seed}")), noise(seed, length)).unwrap();
+        self.copy(epoch, "added")
+    }
+
+    /// A site's signing key.
+    pub fn key(&self, site: &str) -> &SiteKey {
+        &self.keys[site]
+    }
+
+    /// The key to an epoch's repository.
+    pub fn repository_key(&self, epoch: &str) -> &str {
+        &self.repository_keys[&epoch.parse().unwrap()]
+    }
+
+    /// The committed points that a vault has come back from there byte for byte; these are their names.
+    pub fn restored_from(&self, vault: &TestVault) -> Vec<String> {
+        let mut restored = vec![];
+        for (manifest, expected) in self.points.borrow().iter() {
+            let (slug, sequence) = (manifest.point.epoch.slug(), manifest.point.sequence);
+            let path = format!("/points/{NAMESPACE}/{EMBASSY}/{slug}/{sequence}");
+            if vault.raw("luxembourg", Role::Operator).send("GET", &path, "").0 == 404 {
+                continue;
+            }
+            let target = tempfile::tempdir_in(undurable()).unwrap();
+            fs::create_dir(target.path().join(CLAIM)).unwrap();
+            let store = vault.repository("luxembourg", Role::Mover, &format!("{NAMESPACE}/{EMBASSY}/{slug}"));
+            let engine = Engine::open(Arc::new(store), &self.repository_keys[&manifest.point.epoch]).unwrap();
+            restore(engine, &restoring(manifest, target.path())).unwrap();
+            assert!(content(&target.path().join(CLAIM)) == *expected, "{} came back wrong", manifest.point);
+            restored.push(manifest.point.to_string());
+        }
+        restored
+    }
+
+    /// What a deep verification of another vault says.
+    pub fn verify_at(&self, vault: &TestVault) -> Checked {
+        let parameters = Parameters {
+            vault: vault.url(),
+            material: vault.material("luxembourg", Role::Mover),
+            ..self.parameters(Depth::Deep, Seen::default())
+        };
+        verify(&parameters).unwrap().checked
+    }
+
     pub fn pack_of(&self, part: &str) -> PathBuf {
         self.packs[part].clone()
     }
@@ -177,10 +228,11 @@ impl Archive {
     }
 
     /// A copy of the volume, committed.
-    fn copy(&mut self, epoch: &str, part: &'static str) {
+    fn copy(&mut self, epoch: &str, part: &'static str) -> u64 {
         let epoch: Epoch = epoch.parse().unwrap();
         let old = files(&self.folder(), "/data/");
         let done = self.back_up(&epoch);
+        let sent = done.uploaded_bytes;
         let new = files(&self.folder(), "/data/").into_iter().filter(|path| !old.contains(path));
         self.packs.extend(new.max_by_key(|path| fs::metadata(path).unwrap().len()).map(|pack| (part, pack)));
         let points = self.points.borrow();
@@ -206,6 +258,7 @@ impl Archive {
         let answer = self.vault.raw(&epoch.site, Role::Operator).send("PUT", &path, text);
         assert_eq!(answer.0, 201, "{}", answer.1);
         self.points.borrow_mut().push((manifest, content(&self.path("home").join(CLAIM))));
+        sent
     }
 
     fn signed(&self, manifest: &Manifest) -> String {

@@ -103,6 +103,31 @@ case_verification() {
   replication '{"rpo": "30s", "verification": null}'
 }
 
+carried() { embassy "$1" "$2" "$NAME" -n "$NAMESPACE" "${@:3}"; }
+nothing_sent() { carried luxembourg import --from "$1" | grep -q '; 0 bytes were sent now'; }
+site_key() { printf '%s=%s' "$1" "$(in_site luxembourg get site "$1" -o jsonpath='{.status.publicKey}')"; }
+# verified_after SITE TIME: a verification ended after that moment, and found nothing.
+verified_after() {
+  local at; at=$(field "$1" "dataembassy/$NAME" '{.status.verification.time}')
+  [ -n "$at" ] && [ "$(date -d "$at" +%s)" -gt "$2" ] && has_reason "$1" Verified ReadBack
+}
+# A disk that is carried by hand, both kinds: recovery points out of the vault and back, and a first copy straight from the volumes.
+case_seeding() {
+  local written
+  check "the newest recovery points are exported from the vault" carried luxembourg export --to "$WORK/disk"
+  check "the disk is good, without a cluster" env -u KUBECONFIG "$BINARIES/kubectl-embassy" check --from "$WORK/disk" \
+    --key "$(site_key tallinn)" --key "$(site_key luxembourg)"
+  check "of what the vault has nothing is sent to it" nothing_sent "$WORK/disk"
+  check "a first copy is taken from the volumes at home" carried tallinn export --from-volumes --to "$WORK/first"
+  check "its Pod is gone" equal "$(in_site tallinn -n "$NAMESPACE" get pod "$NAME-first-copy" --ignore-not-found -o name)" ""
+  check "it is imported abroad" carried luxembourg import --from "$WORK/first"
+  written=$(date +%s)
+  check "copies go on, on top of it" until_true 90 "a copy" copied_after luxembourg "$written"
+  replication '{"rpo": "30s", "verification": {"schedule": "* * * * *", "depth": "Deep"}}'
+  check "the vault is sound with it" until_true 150 ReadBack verified_after luxembourg "$written"
+  replication '{"rpo": "30s", "verification": null}'
+}
+
 drill_status() { field luxembourg "drill/$1" "{.status.$2}"; }
 drill_is() { [ "$(drill_status "$1" phase)" = "$2" ]; }
 drill_at_schedule() { in_site luxembourg -n "$NAMESPACE" get drills -l dataembassy.io/embassy -o jsonpath='{.items[0].metadata.name}' 2>/dev/null; }

@@ -78,7 +78,7 @@ pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Fai
     Ok(ExitCode::SUCCESS)
 }
 
-async fn local_site(client: &Client) -> Result<Site, Failure> {
+pub(super) async fn local_site(client: &Client) -> Result<Site, Failure> {
     let sites: Api<Site> = Api::all(client.clone());
     let found = sites.list(&ListParams::default()).await?.items;
     let local = found.into_iter().find(|site| site.status.as_ref().is_some_and(|status| status.local));
@@ -89,7 +89,7 @@ async fn local_site(client: &Client) -> Result<Site, Failure> {
     })
 }
 
-async fn authorities(client: &Client, namespace: &str) -> Result<Authorities, Failure> {
+pub(super) async fn authorities(client: &Client, namespace: &str) -> Result<Authorities, Failure> {
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let secret = secrets.get("data-embassy-authority").await.map_err(|error| {
         format!("cannot read Secret data-embassy-authority in {namespace}: {error}; a site without a vault invites nobody")

@@ -2,11 +2,16 @@
 
 mod abort;
 mod acknowledge;
+mod carry;
+mod check;
 mod discard;
+mod export;
 mod failover;
 mod fence;
+mod first_copy;
 mod follow;
 mod gap;
+mod import;
 mod invite;
 mod lift;
 mod order;
@@ -50,14 +55,23 @@ enum Command {
     /// Give up what only this diverged site holds, and copy it anew from the active site.
     #[command(visible_alias = "reclone")]
     Discard(acknowledge::Acknowledged),
+    /// Copy recovery points, or the first copy of all, into a folder that is carried by hand.
+    Export(export::Arguments),
+    /// Put what was carried by hand into a vault.
+    Import(import::Arguments),
+    /// Read a folder back that is carried by hand; needs no cluster.
+    Check(check::Arguments),
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let result = match client(arguments.context).await {
-        Ok(client) => perform(&client, &arguments.command).await,
-        Err(error) => Err(error),
+    let result = match (&arguments.command, client(arguments.context)) {
+        (Command::Check(arguments), _) => check::run(arguments).await,
+        (command, client) => match client.await {
+            Ok(client) => perform(&client, command).await,
+            Err(error) => Err(error),
+        },
     };
     match result {
         Ok(code) => code,
@@ -80,6 +94,9 @@ async fn perform(client: &Client, command: &Command) -> Result<ExitCode, Failure
         Command::Lift(arguments) => lift::run(client, arguments).await,
         Command::Resume(arguments) => resume::run(client, arguments).await,
         Command::Discard(arguments) => discard::run(client, arguments).await,
+        Command::Export(arguments) => export::run(client, arguments).await,
+        Command::Import(arguments) => import::run(client, arguments).await,
+        Command::Check(arguments) => check::run(arguments).await,
     }
 }
 

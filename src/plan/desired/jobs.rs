@@ -156,21 +156,8 @@ pub fn mover(intent: &MoverIntent) -> Job {
 }
 
 fn pod(intent: &MoverIntent, secret: &str) -> PodSpec {
-    let (mut volumes, mut mounts) = (vec![], vec![]);
-    if intent.verb.mounts_volumes() {
-        for (index, claim) in intent.claims.iter().enumerate() {
-            let volume = format!("claim-{index}");
-            mounts.push(mount(&volume, &format!("{VOLUMES_ROOT}/{claim}"), !intent.verb.writes_volumes()));
-            volumes.push(Volume {
-                name: volume,
-                persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                    claim_name: claim.clone(),
-                    read_only: None,
-                }),
-                ..Volume::default()
-            });
-        }
-    }
+    let claims = if intent.verb.mounts_volumes() { intent.claims } else { &[] };
+    let (mut volumes, mut mounts) = claim_mounts(claims, !intent.verb.writes_volumes());
     mounts.push(mount(CREDENTIALS_VOLUME, CREDENTIALS, true));
     volumes.push(Volume {
         name: CREDENTIALS_VOLUME.to_owned(),
@@ -200,6 +187,24 @@ fn pod(intent: &MoverIntent, secret: &str) -> PodSpec {
     }
 }
 
+/// The claims, one folder each.
+pub(super) fn claim_mounts(claims: &[String], read_only: bool) -> (Vec<Volume>, Vec<VolumeMount>) {
+    let (mut volumes, mut mounts) = (vec![], vec![]);
+    for (index, claim) in claims.iter().enumerate() {
+        let volume = format!("claim-{index}");
+        mounts.push(mount(&volume, &format!("{VOLUMES_ROOT}/{claim}"), read_only));
+        volumes.push(Volume {
+            name: volume,
+            persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
+                claim_name: claim.clone(),
+                read_only: None,
+            }),
+            ..Volume::default()
+        });
+    }
+    (volumes, mounts)
+}
+
 fn container(intent: &MoverIntent, mounts: Vec<VolumeMount>) -> Container {
     let mut arguments = vec!["mover".to_owned(), intent.verb.as_str().to_owned()];
     arguments.extend_from_slice(intent.arguments);
@@ -209,19 +214,24 @@ fn container(intent: &MoverIntent, mounts: Vec<VolumeMount>) -> Container {
         image_pull_policy: Some(intent.pull_policy.to_owned()),
         args: Some(arguments),
         volume_mounts: Some(mounts),
-        resources: Some(ResourceRequirements {
-            requests: Some(quantities(&[("cpu", "50m"), ("memory", "128Mi")])),
-            limits: Some(quantities(&[("memory", "768Mi")])),
-            claims: None,
-        }),
+        resources: Some(resources()),
         security_context: Some(security(intent.verb)),
         termination_message_policy: Some("File".to_owned()),
         ..Container::default()
     }
 }
 
+/// What a mover may take of its node.
+pub(super) fn resources() -> ResourceRequirements {
+    ResourceRequirements {
+        requests: Some(quantities(&[("cpu", "50m"), ("memory", "128Mi")])),
+        limits: Some(quantities(&[("memory", "768Mi")])),
+        claims: None,
+    }
+}
+
 /// Root with just the capabilities that copying other people's files needs; none where no volume is mounted.
-fn security(verb: Verb) -> SecurityContext {
+pub(super) fn security(verb: Verb) -> SecurityContext {
     let capabilities: &[&str] = match verb {
         Verb::Backup => &["DAC_READ_SEARCH"],
         Verb::Restore => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
@@ -240,7 +250,7 @@ fn security(verb: Verb) -> SecurityContext {
     }
 }
 
-fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
+pub(super) fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     VolumeMount {
         name: name.to_owned(),
         mount_path: path.to_owned(),
@@ -249,7 +259,7 @@ fn mount(name: &str, path: &str, read_only: bool) -> VolumeMount {
     }
 }
 
-fn on_node(node: &str) -> Affinity {
+pub(super) fn on_node(node: &str) -> Affinity {
     let term = NodeSelectorTerm {
         match_fields: Some(vec![NodeSelectorRequirement {
             key: "metadata.name".to_owned(),

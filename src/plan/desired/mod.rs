@@ -2,6 +2,7 @@
 
 pub mod drill;
 pub mod fence;
+pub mod first_copy;
 pub mod jobs;
 pub mod network;
 pub mod rbac;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use reqwest::{Client, RequestBuilder};
 use serde::de::DeserializeOwned;
 
-use crate::trust::tls::{Material, client};
+use crate::trust::tls::{Forward, Material, client, client_through};
 use crate::vault::protocol::{
     EpochPoints, Keys, Mailbox, Policy, StoredEmbassy, StoredLetter, StoredPoint, StoredThinning, WhoAmI,
 };
@@ -27,6 +27,12 @@ impl VaultClient {
     /// `url` is `https://host:port`.
     pub fn new(url: &str, material: &Material) -> Result<Self, ClientError> {
         Ok(Self { client: client(material)?, url: url.trim_end_matches('/').to_owned() })
+    }
+
+    /// Of a vault that is reached through a local port.
+    pub fn through(url: &str, material: &Material, forward: &Forward) -> Result<Self, ClientError> {
+        let client = client_through(material, Some(forward))?;
+        Ok(Self { client, url: url.trim_end_matches('/').to_owned() })
     }
 
     /// Who the vault takes this client for, and whose it is.

@@ -15,7 +15,7 @@ use reqwest::{
 };
 use sha2::{Digest, Sha256};
 
-use crate::trust::tls::{Material, blocking_client};
+use crate::trust::tls::{Forward, Material, blocking_client, blocking_client_through};
 use crate::vault::protocol::{REST_V2, StoredObject};
 
 use super::{
@@ -50,6 +50,17 @@ impl RepositoryClient {
     pub fn new(base_url: &str, path: &str, material: &Material) -> Result<Self, ClientError> {
         let url = format!("{}/repo/{path}/", base_url.trim_end_matches('/'));
         Ok(Self { client: blocking_client(material)?, url, pause: FIRST_PAUSE, throttle: None })
+    }
+
+    /// Of a vault that is reached through a local port.
+    pub fn through(
+        base_url: &str,
+        path: &str,
+        material: &Material,
+        forward: &Forward,
+    ) -> Result<Self, ClientError> {
+        let client = blocking_client_through(material, Some(forward))?;
+        Ok(Self { client, ..Self::new(base_url, path, material)? })
     }
 
     /// With another pause before the second try.

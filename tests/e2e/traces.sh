@@ -24,5 +24,9 @@ replay_traces() {
     logs+=("$file.log")
   done < <(for file in "$1"/*.[0-9]*; do [[ $file == *.log ]] || echo "$(head -n 1 "$file" | cut -d' ' -f1) $file"; done | sort)
   [ ${#logs[@]} -gt 0 ] || { echo "no log of an operator was kept"; return 1; }
-  "$REPOSITORY/scripts/replay" "${logs[@]}"
+  "$REPOSITORY/scripts/replay" "${logs[@]}" && return
+  local kept; kept=$(mktemp -d /var/tmp/data-embassy-traces.XXXX)
+  cp "${logs[@]}" "$kept"
+  echo "the logs are kept in $kept: scripts/replay FILE..."
+  return 1
 }

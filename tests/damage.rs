@@ -8,6 +8,8 @@
 mod archive;
 #[path = "damage/by_hand.rs"]
 mod by_hand;
+#[path = "damage/mending.rs"]
+mod mending;
 mod support;
 
 use std::{

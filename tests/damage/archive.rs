@@ -17,6 +17,7 @@ use data_embassy::{
     mover::{
         backup::{BackupParameters, backup},
         engine::{Engine, new_key},
+        inventory,
         outcome::BackupDone,
         restore::restore,
         verify::{Parameters, Seen, verify},
@@ -55,6 +56,8 @@ pub struct Archive {
     /// The largest pack that came with a part of the content.
     packs: BTreeMap<&'static str, PathBuf>,
     letters: BTreeMap<String, ChainHead>,
+    /// Damaged objects that copies do not build on.
+    around: Vec<String>,
 }
 
 /// Files below a folder, if there is one, whose path contains `part`, sorted.
@@ -104,6 +107,7 @@ impl Archive {
             seen: RefCell::default(),
             packs: BTreeMap::new(),
             letters: BTreeMap::new(),
+            around: vec![],
         };
         let home = archive.path("home").join(CLAIM);
         fs::create_dir_all(&home).unwrap();
@@ -144,6 +148,26 @@ impl Archive {
     pub fn add(&mut self, epoch: &str, seed: u64, length: usize) -> u64 {
         fs::write(self.path("home").join(CLAIM).join(format!("added-{seed}")), noise(seed, length)).unwrap();
         self.copy(epoch, "added")
+    }
+
+    /// One more point of an epoch, of the same files, made around damaged objects. Returns the bytes that were sent.
+    pub fn add_around(&mut self, epoch: &str, damaged: Vec<String>) -> u64 {
+        self.around = damaged;
+        self.copy(epoch, "around")
+    }
+
+    /// The point comes back byte for byte, as a mover restores it that knows of damage.
+    pub fn assert_restores(&self, point: &str, what: &str) {
+        let points = self.points.borrow();
+        let (manifest, expected) = points.iter().find(|(it, _)| it.point.to_string() == point).unwrap();
+        let target = tempfile::tempdir_in(undurable()).unwrap();
+        fs::create_dir(target.path().join(CLAIM)).unwrap();
+        let store = Arc::new(self.repository(&manifest.point.epoch));
+        let engine = Engine::open(store, &self.repository_keys[&manifest.point.epoch]).unwrap();
+        let engine = inventory::only(engine, std::slice::from_ref(&manifest.contents.inventory)).unwrap();
+        let restored = restore(engine, &restoring(manifest, target.path()));
+        assert!(restored.is_ok(), "{what}: {point}: {}", restored.unwrap_err());
+        assert!(content(&target.path().join(CLAIM)) == *expected, "{what}: {point} came back wrong");
     }
 
     /// A site's signing key.
@@ -212,6 +236,8 @@ impl Archive {
         let engine = Engine::open_or_create(Arc::new(self.repository(epoch)), &key).unwrap();
         let points = self.points.borrow();
         let before = points.iter().rev().find(|(manifest, _)| manifest.point.epoch == *epoch);
+        let base = before.map(|(manifest, _)| manifest.contents.inventory.as_str());
+        let engine = inventory::around(engine, base, &self.around).unwrap();
         let parameters = BackupParameters {
             volumes: self.path("home"),
             claims: vec![CLAIM.to_owned()],
@@ -315,7 +341,12 @@ impl Archive {
             let key = &self.repository_keys[&manifest.point.epoch];
             let store = Arc::new(self.repository(&manifest.point.epoch));
             let parameters = restoring(manifest, target.path());
-            let restored = Engine::open(store, key).and_then(|engine| restore(engine, &parameters));
+            let damaged = !checked.wrong_objects(&manifest.point.epoch).is_empty();
+            let inventories: Vec<String> =
+                damaged.then(|| manifest.contents.inventory.clone()).into_iter().collect();
+            let restored = Engine::open(store, key)
+                .and_then(|engine| inventory::only(engine, &inventories))
+                .and_then(|engine| restore(engine, &parameters));
             match restored {
                 Ok(_) => {
                     let found = content(&target.path().join(CLAIM));

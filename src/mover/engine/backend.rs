@@ -1,11 +1,11 @@
 //! `rustic_core`'s backend over a [`Store`]: retries, checks names against contents, keeps the first fault.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
@@ -32,6 +32,9 @@ pub(super) struct Backend {
     store: Arc<dyn Store>,
     fault: Mutex<Option<StoreError>>,
     veto: OnceLock<Veto>,
+    /// Objects such as `data/<sha256>` that are treated as if they were not there.
+    hidden: Mutex<HashSet<String>>,
+    partial: AtomicBool,
     uploaded: AtomicU64,
     sizes: OnceLock<HashMap<Id, u32>>,
     windows: Windows,
@@ -50,6 +53,8 @@ impl Backend {
             store,
             fault: Mutex::new(None),
             veto: OnceLock::new(),
+            hidden: Mutex::default(),
+            partial: AtomicBool::new(false),
             uploaded: AtomicU64::new(0),
             sizes: OnceLock::new(),
             windows: Windows::default(),
@@ -66,6 +71,27 @@ impl Backend {
     pub(super) fn set_veto(&self, veto: Veto) {
         // Set once by the one backup of a process.
         let _ = self.veto.set(veto);
+    }
+
+    /// Treats these objects, such as `data/<sha256>`, as if they were not there.
+    pub(super) fn hide(&self, objects: impl IntoIterator<Item = String>) {
+        self.partial.store(true, Ordering::Relaxed);
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).extend(objects);
+    }
+
+    /// Whether not all that an index names is there, or is to be used.
+    pub(super) fn is_partial(&self) -> bool {
+        self.partial.load(Ordering::Relaxed)
+    }
+
+    /// Names and sizes of the files of a kind that are not hidden.
+    pub(super) fn visible(&self, kind: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut held = self.ask(|store| store.list(kind))?;
+        let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        if !hidden.is_empty() {
+            held.retain(|(name, _)| !hidden.contains(&format!("{kind}/{name}")));
+        }
+        Ok(held)
     }
 
     /// Bytes written so far.
@@ -122,7 +148,7 @@ impl ReadBackend for Backend {
     }
 
     fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
-        let held = self.ask(|store| store.list(kind.dirname())).map_err(failed)?;
+        let held = self.visible(kind.dirname()).map_err(failed)?;
         if kind == FileType::Config {
             return Ok(held.first().map(|_| (Id::default(), 0)).into_iter().collect());
         }

@@ -92,6 +92,19 @@ impl Engine {
         Ok(Self { repository, backend })
     }
 
+    /// Treats these objects, such as `data/<sha256>`, as if they were not there: they are damaged, or of no concern.
+    /// What is gone, though an index names it, counts for nothing from then on, too.
+    #[must_use]
+    pub fn without(self, objects: impl IntoIterator<Item = String>) -> Self {
+        self.backend.hide(objects);
+        self
+    }
+
+    /// The store, for what is beside the engine's own files.
+    pub(super) fn ask<T>(&self, request: impl Fn(&dyn Store) -> Result<T, StoreError>) -> Result<T, Failure> {
+        Ok(self.backend.ask(request)?)
+    }
+
     /// Backs up a source. No snapshot is written once `veto` answers.
     pub(super) fn backup<R>(
         self,
@@ -107,21 +120,24 @@ impl Engine {
         backend.set_veto(Arc::new(veto));
         let fail = |error: Box<RusticError>| classify(&backend, &error);
         let snapshot = SnapshotOptions::default().host(HOST.to_owned()).to_snapshot().map_err(fail)?;
-        resume::adopt_leftovers(&repository, &backend).map_err(fail)?;
-        let repository = repository.to_indexed_ids().map_err(fail)?;
+        resume::settle(&repository, &backend).map_err(fail)?;
+        let whole = !backend.is_partial();
+        let indexed_ids =
+            if whole { repository.to_indexed_ids() } else { repository.to_indexed_ids_checked() };
+        let repository = indexed_ids.map_err(fail)?;
         let options = BackupOptions::default();
         let made = repository.archive(&options, source, snapshot, &[PathBuf::from("/")]).map_err(fail)?;
         let written = Written { snapshot: *made.id, tree: made.tree };
         let uploaded = backend.uploaded();
         // The index now also names what was just written.
-        let repository = repository.drop_index().to_indexed().map_err(fail)?;
+        let repository = indexed(repository.drop_index(), &backend).map_err(fail)?;
         Ok((written, Reader::new(repository, backend), uploaded))
     }
 
     /// Loads the index, for reading.
     pub(super) fn reader(self) -> Result<Reader, Failure> {
         let Self { repository, backend } = self;
-        let repository = repository.to_indexed().map_err(|error| classify(&backend, &error))?;
+        let repository = indexed(repository, &backend).map_err(|error| classify(&backend, &error))?;
         Ok(Reader::new(repository, backend))
     }
 
@@ -148,6 +164,11 @@ impl Reader {
     /// The store, for what is beside the engine's own files.
     pub(super) fn ask<T>(&self, request: impl Fn(&dyn Store) -> Result<T, StoreError>) -> Result<T, Failure> {
         Ok(self.backend.ask(request)?)
+    }
+
+    /// Names and sizes of the files of a kind that are not hidden.
+    pub(super) fn visible(&self, kind: &str) -> Result<Vec<(String, u64)>, Failure> {
+        Ok(self.backend.visible(kind)?)
     }
 
     /// Names of the packs that hold what was asked for so far.
@@ -229,6 +250,18 @@ pub(super) struct Pack {
 /// Whether this content has this id.
 pub(super) fn is_chunk(id: &Id, content: &[u8]) -> bool {
     Id::new(Sha256::digest(content).into()) == *id
+}
+
+/// Loads the index. Where packs are hidden or gone it is compared with those that are there.
+fn indexed(
+    repository: Repository<OpenStatus>,
+    backend: &Backend,
+) -> RusticResult<Repository<IndexedFullStatus>> {
+    if !backend.is_partial() {
+        return repository.to_indexed();
+    }
+    resume::hide_unfit(&repository, backend)?;
+    repository.to_indexed_checked()
 }
 
 fn prepare(backend: &Arc<Backend>) -> Result<Repository<()>, Failure> {

@@ -35,6 +35,8 @@ pub struct Embassy {
     pub letters: watch::Sender<BTreeMap<String, i64>>,
     /// Held by whoever appends a letter.
     pub posting: Mutex<()>,
+    /// Held by whoever replaces a damaged object.
+    pub mending: Mutex<()>,
 }
 
 impl Embassy {
@@ -48,7 +50,14 @@ impl Embassy {
             .iter()
             .try_fold(0, |sum, area| Ok::<u64, io::Error>(sum + size_of(&folder.join(area))?))?;
         let letters = watch::Sender::new(last_letters(&folder.join("mail"))?);
-        Ok(Self { owner, folder, used: AtomicU64::new(used), letters, posting: Mutex::new(()) })
+        Ok(Self {
+            owner,
+            folder,
+            used: AtomicU64::new(used),
+            letters,
+            posting: Mutex::new(()),
+            mending: Mutex::new(()),
+        })
     }
 
     /// Bytes stored and being stored.
@@ -61,6 +70,12 @@ impl Embassy {
     #[must_use]
     pub fn repository(&self, slug: &Slug) -> PathBuf {
         self.folder.join("repo").join(slug.text())
+    }
+
+    /// Where a damaged object is kept that another one took the place of. Not counted as used: it is the vault's own affair.
+    #[must_use]
+    pub fn aside(&self, slug: &Slug, object: &str) -> PathBuf {
+        self.folder.join("damaged").join(format!("{}-{object}", slug.text()))
     }
 
     /// Folder of all manifests.

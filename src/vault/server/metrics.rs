@@ -33,6 +33,7 @@ pub struct Metrics {
     received: Counter,
     sent: Counter,
     stored: Family<Stored, Gauge>,
+    mended: Counter,
     handshakes: Counter,
     /// Connections open now.
     pub connections: Gauge,
@@ -47,6 +48,7 @@ impl Metrics {
         registry.register_with_unit("received", "Bytes of uploads", Unit::Bytes, self.received.clone());
         registry.register_with_unit("sent", "Bytes of answers", Unit::Bytes, self.sent.clone());
         registry.register_with_unit("stored", "Bytes of an embassy", Unit::Bytes, self.stored.clone());
+        registry.register("mended", "Damaged objects that a good one took the place of", self.mended.clone());
         registry.register("failed_handshakes", "Connections that TLS refused", self.handshakes.clone());
         registry.register("connections", "Connections open now", self.connections.clone());
     }
@@ -65,6 +67,11 @@ impl Metrics {
     /// Bytes of an upload arrived.
     pub fn received(&self, bytes: u64) {
         self.received.inc_by(bytes);
+    }
+
+    /// A damaged object was replaced by a good one.
+    pub fn mended(&self) {
+        self.mended.inc();
     }
 
     /// An embassy takes that much.

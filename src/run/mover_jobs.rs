@@ -118,7 +118,7 @@ impl Round {
     }
 
     /// Where the vault is known to have damage in an epoch, its points are read through their inventories only.
-    fn around_damage<'a>(
+    pub(super) fn around_damage<'a>(
         &self,
         memory: &Memory,
         points: impl IntoIterator<Item = &'a Manifest>,

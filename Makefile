@@ -44,7 +44,7 @@ model-deep: setup
 
 # Every file of a vault, harmed in every way: found, named, and never restored wrong. Some kills at random, too.
 damage: setup
-	@scripts/step "damage to a vault" cargo test --locked --test damage --test crash
+	@scripts/step "damage to a vault, copies carried by hand" cargo test --locked --test damage --test crash --test carry
 
 # Kills and failing disks at every call; what was committed is kept, and nothing else is seen.
 crash: setup

@@ -25,7 +25,7 @@ use data_embassy::{
         export::{Signer, points},
         failure::Failure,
         folder::{Folder, Shelf},
-        import::import,
+        import::{Trust, import},
         list::List,
         way::Way,
     },
@@ -78,9 +78,19 @@ impl Desk {
 
     /// Imports an epoch as the site whose it is; bytes that went over the line.
     fn import(&self, archive: &Archive, vault: &TestVault, epoch: &str) -> Result<u64, Failure> {
+        self.import_with(archive, vault, epoch, Trust::Listed)
+    }
+
+    fn import_with(
+        &self,
+        archive: &Archive,
+        vault: &TestVault,
+        epoch: &str,
+        trust: Trust,
+    ) -> Result<u64, Failure> {
         let (progress, at) = (Progress::default(), shelf(epoch));
         let way = self.way(vault, &at.epoch.site);
-        import(&Folder::new(&self.disk()), &at, &keys_of(archive), &way, &progress)?;
+        import(&Folder::new(&self.disk()), &at, &keys_of(archive), &way, trust, &progress)?;
         Ok(progress.bytes_moved())
     }
 }
@@ -247,7 +257,7 @@ fn a_folder_that_is_not_of_this_embassy_or_not_by_its_sites_is_refused() {
     let way = desk.way(&other, "tallinn");
     let folder = Folder::new(&desk.disk());
     let tried = |shelf: &Shelf, keys: &dyn Fn(&str) -> Option<PublicKey>| {
-        import(&folder, shelf, keys, &way, &Progress::default()).unwrap_err().to_string()
+        import(&folder, shelf, keys, &way, Trust::Listed, &Progress::default()).unwrap_err().to_string()
     };
     let strangers = Archive::new();
     let refused = tried(&shelf("1/tallinn"), &keys_of(&strangers));
@@ -336,4 +346,27 @@ fn the_program_checks_a_disk_without_a_cluster() {
     fs::remove_dir_all(desk.disk()).unwrap();
     let (sound, said) = run(&[]);
     assert!(!sound && said.contains("holds no export"), "{said}");
+}
+
+#[test]
+fn a_damaged_vault_is_mended_from_a_disk_and_keeps_what_was_damaged() {
+    let (archive, desk) = (Archive::new(), Desk::new());
+    desk.export(&archive, "1/tallinn/3").unwrap();
+    let objects = files(&archive.folder(), "repo/1-tallinn/");
+    let named = |path: &&PathBuf| !path.ends_with("config");
+    let mut sent = 0;
+    for (index, path) in objects.iter().filter(named).enumerate() {
+        let length = fs::metadata(path).unwrap().len();
+        harm(path, [Harm::Flip, Harm::Cut, Harm::Remove, Harm::Grow][index % 4], path);
+        sent += length;
+    }
+    assert!(!archive.verify_at(&archive.vault).is_sound());
+    let mended = desk.import_with(&archive, &archive.vault, "1/tallinn", Trust::ReadBack).unwrap();
+    assert_eq!(mended, sent, "only what is damaged is sent");
+    let checked = archive.verify_at(&archive.vault);
+    assert!(checked.is_sound(), "{:?}", checked.damage);
+    assert_eq!(archive.restored_from(&archive.vault).len(), 4);
+    let kept = files(&archive.folder(), "/damaged/").len();
+    let removed = objects.iter().filter(named).enumerate().filter(|(index, _)| index % 4 == 2).count();
+    assert_eq!(kept, objects.iter().filter(named).count() - removed);
 }

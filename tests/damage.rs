@@ -8,6 +8,8 @@
 mod archive;
 #[path = "damage/by_hand.rs"]
 mod by_hand;
+#[path = "damage/mending.rs"]
+mod mending;
 #[path = "damage/thinned.rs"]
 mod thinned;
 mod support;

@@ -20,12 +20,22 @@ use crate::vault::client::{ClientError, RepositoryClient};
 /// The order in which kinds are sent.
 const ORDER: [&str; 5] = ["data", "config", "index", "snapshots", crate::vault::inventory::KIND];
 
-/// Sends what the vault does not hold yet.
+/// How an import takes what the vault lists with its right length.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// It is what its name says: the vault compared it when it took it.
+    Listed,
+    /// The vault's disk may have damaged it since: it is read back, and sent again if it is.
+    ReadBack,
+}
+
+/// Sends what the vault does not hold yet, or holds damaged.
 pub fn import(
     folder: &Folder,
     shelf: &Shelf,
     keys: Keys<'_>,
     way: &Way,
+    trust: Trust,
     progress: &Progress,
 ) -> Result<List, Failure> {
     let (list, _) = open(folder, shelf, Some(keys))?;
@@ -38,7 +48,7 @@ pub fn import(
     for kind in ORDER {
         let files: Vec<&Carried> =
             list.files.iter().filter(|file| file.object().is_some_and(|(it, _)| it == kind)).collect();
-        send(&repository, folder, &list, &files, kind, progress)?;
+        send(&repository, folder, &list, &files, (kind, trust), progress)?;
     }
     for (sequence, text) in manifests {
         if !held.contains_key(&sequence) {
@@ -108,7 +118,7 @@ fn send(
     folder: &Folder,
     list: &List,
     files: &[&Carried],
-    kind: &str,
+    (kind, trust): (&str, Trust),
     progress: &Progress,
 ) -> Result<(), Failure> {
     let held: HashMap<String, u64> = repository.list(kind)?.into_iter().collect();
@@ -116,7 +126,8 @@ fn send(
     let damage: Vec<String> = pool()?.install(|| {
         let all = files.par_iter().map(|file| {
             let Some((_, name)) = file.object() else { return Ok(None) };
-            let found = if held.get(name) == Some(&file.size) {
+            let listed = held.get(name) == Some(&file.size);
+            let found = if listed && (trust == Trust::Listed || is_sound(repository, file)?) {
                 None
             } else {
                 send_one(repository, folder, &list.shelf(), file, progress)?
@@ -128,6 +139,18 @@ fn send(
         found.map(|found| found.into_iter().flatten().collect())
     })?;
     if damage.is_empty() { Ok(()) } else { Err(Failure::Damaged(damage)) }
+}
+
+/// Whether the vault gives back what it was given. What it cannot read it does not hold.
+fn is_sound(repository: &RepositoryClient, file: &Carried) -> Result<bool, Failure> {
+    let Some((kind, name)) = file.object() else { return Ok(true) };
+    match repository.digest(kind, name, file.size) {
+        Ok(digest) => Ok(digest == file.sha256),
+        Err(ClientError::NotFound { .. }) => Ok(false),
+        // A vault that is gone fails at the next request, too.
+        Err(error) if error.is_transient() => Ok(false),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn send_one(

@@ -92,6 +92,9 @@ pub struct BackupArguments {
     /// Inventory of the point before in the same repository, from its manifest.
     #[arg(long)]
     pub inventory_base: Option<String>,
+    /// An object that is damaged in the vault, such as `data/<sha256>`: it is not built on, and what it held is stored again.
+    #[arg(long)]
+    pub without: Vec<String>,
 }
 
 /// Arguments of a first copy.
@@ -140,6 +143,9 @@ pub struct RestoreArguments {
     /// written since.
     #[arg(long)]
     pub full_compare: bool,
+    /// Inventory of the snapshot, and one of the previous: only what they name is read. For a vault with damage.
+    #[arg(long = "inventory")]
+    pub inventories: Vec<String>,
 }
 
 /// Arguments of an activation.
@@ -154,6 +160,9 @@ pub struct ActivateArguments {
     /// Number of captured objects, from the manifest.
     #[arg(long)]
     pub objects: u64,
+    /// Inventory of the snapshot: only what it names is read. For a vault with damage.
+    #[arg(long = "inventory")]
+    pub inventories: Vec<String>,
     /// The namespace to apply them to.
     #[arg(long)]
     pub namespace: String,

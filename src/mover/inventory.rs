@@ -41,7 +41,7 @@ pub(super) fn read(engine: &Engine, name: &str) -> Option<Resolved> {
 pub(super) fn write(reader: &Reader, snapshot: &str, base: Option<Resolved>) -> Result<String, Failure> {
     let mut needed: BTreeSet<String> = reader.used().iter().map(|pack| format!("data/{pack}")).collect();
     // Blobs are found through any of them, so all count.
-    needed.extend(reader.indexes()?.iter().map(|name| format!("index/{name}")));
+    needed.extend(reader.visible("index")?.iter().map(|(name, _)| format!("index/{name}")));
     needed.insert(format!("snapshots/{snapshot}"));
     let config = sha256(&reader.ask(|store| store.read("config", "config"))?);
     let inventory = inventory(config, needed, base);
@@ -49,6 +49,39 @@ pub(super) fn write(reader: &Reader, snapshot: &str, base: Option<Resolved>) -> 
     let (name, content) = (sha256(&content), Bytes::from(content));
     reader.ask(|store| store.write(KIND, &name, content.clone()))?;
     Ok(name)
+}
+
+/// Makes ready for a copy that does not build on damaged objects, such as `data/<sha256>`. What it may build on is what the point
+/// before it needs: damage that an earlier copy went around is in no inventory since, and perhaps told no more.
+pub fn around(engine: Engine, base: Option<&str>, damaged: &[String]) -> Result<Engine, Failure> {
+    if damaged.is_empty() {
+        return Ok(engine);
+    }
+    let base: Vec<String> = base.map(str::to_owned).into_iter().collect();
+    Ok(only(engine, &base)?.without(damaged.iter().cloned()))
+}
+
+/// Reads through what these inventories name and nothing else, so that no index leads to a pack that is damaged. Where one of them
+/// cannot be read, nothing is left out.
+pub fn only(engine: Engine, inventories: &[String]) -> Result<Engine, Failure> {
+    if inventories.is_empty() {
+        return Ok(engine);
+    }
+    let mut needed = BTreeSet::new();
+    for name in inventories {
+        let Some(resolved) = engine.ask(|store| Ok(resolve(store, name)))? else {
+            tracing::warn!(name, "an inventory cannot be read: nothing is left out");
+            return Ok(engine);
+        };
+        needed.extend(resolved.needed);
+    }
+    let mut hidden = vec![];
+    for kind in ["data", "index"] {
+        let held = engine.ask(|store| store.list(kind))?;
+        hidden.extend(held.into_iter().map(|(name, _)| format!("{kind}/{name}")));
+    }
+    hidden.retain(|object| !needed.contains(object));
+    Ok(engine.without(hidden))
 }
 
 /// The inventory of that name and what it builds on; nothing if any of it is missing or damaged.

@@ -1,6 +1,6 @@
 //! What a mover run reports to the operator: one line of JSON in the Pod's termination log.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{cmp::Reverse, collections::BTreeMap, fs, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +115,10 @@ impl VerifyDone {
         self.points.retain(|epoch, head| seen.points.get(epoch) != Some(head));
         self.mail.retain(|site, head| seen.mail.get(site) != Some(head));
         let checked = &mut self.checked;
+        if checked.damage.len() > MOST_DAMAGE {
+            // What the newest points need is named first: the next copy must not build on it.
+            checked.damage.sort_by_key(|damage| Reverse(damage.newest()));
+        }
         checked.damage.truncate(MOST_DAMAGE);
         checked.damage.iter_mut().for_each(|damage| narrow(&mut damage.points, 2));
         narrow(&mut checked.affected, MOST_RANGES);

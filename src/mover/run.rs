@@ -26,7 +26,7 @@ use super::{
     compare::{CompareParameters, compare},
     engine::{Engine, Store, StoreError},
     failure::Failure,
-    first_copy,
+    first_copy, inventory,
     outcome::Outcome,
     restore::{Expected, RestoreParameters, restore},
     verify::{self, verify},
@@ -83,7 +83,9 @@ fn run_backup(arguments: &BackupArguments) -> Result<Outcome, Failure> {
         object_count,
         inventory_base: arguments.inventory_base.clone(),
     };
-    Ok(Outcome::Backup(backup(Engine::open_or_create(store, &key)?, &parameters)?))
+    let engine = Engine::open_or_create(store, &key)?;
+    let engine = inventory::around(engine, arguments.inventory_base.as_deref(), &arguments.without)?;
+    Ok(Outcome::Backup(backup(engine, &parameters)?))
 }
 
 fn run_restore(arguments: &RestoreArguments) -> Result<Outcome, Failure> {
@@ -99,12 +101,14 @@ fn run_restore(arguments: &RestoreArguments) -> Result<Outcome, Failure> {
         },
         previous: arguments.previous.clone().filter(|_| !arguments.full_compare),
     };
-    Ok(Outcome::Restore(restore(Engine::open(store, &key)?, &parameters)?))
+    let engine = inventory::only(Engine::open(store, &key)?, &arguments.inventories)?;
+    Ok(Outcome::Restore(restore(engine, &parameters)?))
 }
 
 fn run_activate(arguments: &ActivateArguments) -> Result<Outcome, Failure> {
     let (store, key) = repository(&arguments.common)?;
-    let captured = read_objects(Engine::open(store, &key)?, &arguments.snapshot, arguments.objects)?;
+    let engine = inventory::only(Engine::open(store, &key)?, &arguments.inventories)?;
+    let captured = read_objects(engine, &arguments.snapshot, arguments.objects)?;
     let objects = match &arguments.drill_of {
         None => captured,
         Some(source) => {

@@ -113,6 +113,14 @@ pub struct Damage {
     pub points: Vec<PointRange>,
 }
 
+impl Damage {
+    /// The newest recovery point that it costs.
+    #[must_use]
+    pub fn newest(&self) -> Option<PointRef> {
+        self.points.iter().map(|range| PointRef { epoch: range.epoch.clone(), sequence: range.to }).max()
+    }
+}
+
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.file, self.wrong)?;
@@ -162,6 +170,21 @@ impl Checked {
     pub fn costs(&self, point: &PointRef) -> bool {
         let last = self.reached.iter().find(|last| last.epoch == point.epoch).filter(|last| **last < *point);
         self.affected.iter().any(|range| range.contains(last.unwrap_or(point)) || range.contains(point))
+    }
+
+    /// Wrong objects of an epoch's repository, as far as they are named, such as `data/<sha256>`.
+    #[must_use]
+    pub fn wrong_objects(&self, epoch: &Epoch) -> Vec<String> {
+        let folder = format!("repo/{}/", epoch.slug());
+        let object = |damage: &Damage| {
+            let path = damage.file.strip_prefix(&folder)?;
+            match path.split('/').collect::<Vec<_>>()[..] {
+                ["data", _, name] => Some(format!("data/{name}")),
+                [kind @ ("index" | "snapshots"), name] => Some(format!("{kind}/{name}")),
+                _ => None,
+            }
+        };
+        self.damage.iter().filter_map(object).collect()
     }
 
     /// Whether the point was looked at.
@@ -216,6 +239,34 @@ mod tests {
         assert!(checked.covers(&point("1/a/9")) && !checked.covers(&point("1/a/10")));
         checked.affected = vec![range("1/a", 9, 9)];
         assert!(checked.costs(&point("1/a/10")) && !checked.costs(&point("2/b/2")));
+    }
+
+    #[test]
+    fn wrong_objects_are_those_of_the_epoch() {
+        let file = |file: &str| Damage { file: file.to_owned(), wrong: Wrong::Altered, points: vec![] };
+        let mut checked = Checked {
+            time: Time(k8s_openapi::jiff::Timestamp::UNIX_EPOCH),
+            depth: Depth::Quick,
+            files: 1,
+            bytes: 1,
+            points: 1,
+            damaged_files: 5,
+            damage: vec![],
+            affected: vec![],
+            reached: vec![],
+        };
+        checked.damage = [
+            "repo/1-a/data/ab/abc",
+            "repo/1-a/index/def",
+            "repo/1-a/config",
+            "repo/2-b/data/ab/abe",
+            "points/1-a/3.json",
+            "repo/1-a/snapshots/012",
+        ]
+        .map(file)
+        .to_vec();
+        let found = checked.wrong_objects(&"1/a".parse().unwrap());
+        assert_eq!(found, ["data/abc", "index/def", "snapshots/012"]);
     }
 
     #[test]

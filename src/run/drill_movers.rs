@@ -109,6 +109,7 @@ impl Run<'_> {
         let mut arguments = repository_arguments(&round.owner, epoch, &access.url);
         arguments.extend(round.bandwidth(vault));
         arguments.extend(further);
+        arguments.extend(round.around_damage(memory, [manifest]));
         let tries = memory.rehearsal.as_ref().map_or(0, |rehearsal| rehearsal.tries);
         let job = mover(&MoverIntent {
             owner: &self.owner,

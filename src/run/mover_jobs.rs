@@ -93,15 +93,24 @@ impl Round {
                 let before = way.and_then(|way| way.last(&manifest.point.epoch));
                 let base = before.map(|known| &known.manifest.contents.inventory);
                 arguments.extend(base.map(|base| format!("--inventory-base={base}")));
+                let wrong = vault_of(memory, task).and_then(|vault| self.checked_at(memory, vault));
+                let wrong =
+                    wrong.map_or_else(Vec::new, |checked| checked.wrong_objects(&manifest.point.epoch));
+                arguments.extend(wrong.iter().map(|object| format!("--without={object}")));
             }
             Task::Restore(_) => {
                 arguments.extend(restore_arguments(manifest));
-                arguments.push(self.held_snapshot(memory, manifest).map_or_else(
+                let held = self.held(memory, manifest);
+                arguments.push(held.map_or_else(
                     || "--full-compare".to_owned(),
-                    |snapshot| format!("--previous={snapshot}"),
+                    |held| format!("--previous={}", held.contents.snapshot),
                 ));
+                arguments.extend(self.around_damage(memory, held.into_iter().chain([manifest])));
             }
-            Task::Activate { .. } => arguments.extend(activate_arguments(manifest, namespace)),
+            Task::Activate { .. } => {
+                arguments.extend(activate_arguments(manifest, namespace));
+                arguments.extend(self.around_damage(memory, [manifest]));
+            }
             Task::Compare { base, .. } => {
                 arguments.push(format!("--snapshot={}", contents.snapshot));
                 arguments.push(format!("--base={}", base.contents.snapshot));
@@ -110,16 +119,32 @@ impl Round {
         arguments
     }
 
-    /// The snapshot that the volumes hold untouched since a restore: only then times and sizes tell what differs. As read
+    /// Where the vault is known to have damage in an epoch, its points are read through their inventories only.
+    pub(super) fn around_damage<'a>(
+        &self,
+        memory: &Memory,
+        points: impl IntoIterator<Item = &'a Manifest>,
+    ) -> Vec<String> {
+        let damaged = |manifest: &&Manifest| {
+            let checked = self.checked_for(memory, &manifest.point);
+            checked.is_some_and(|checked| !checked.wrong_objects(&manifest.point.epoch).is_empty())
+        };
+        let points: Vec<&Manifest> = points.into_iter().collect();
+        if !points.iter().any(damaged) {
+            return vec![];
+        }
+        points.iter().map(|manifest| format!("--inventory={}", manifest.contents.inventory)).collect()
+    }
+
+    /// The point that the volumes hold untouched since a restore: only then times and sizes tell what differs. As read
     /// before this restore was recorded, so that one that did not end compares everything.
-    fn held_snapshot(&self, memory: &Memory, target: &Manifest) -> Option<String> {
+    fn held<'a>(&self, memory: &'a Memory, target: &Manifest) -> Option<&'a Manifest> {
         let record = self.seen.record.as_ref()?;
         let at = volumes::clean_at(&record.spec.volumes).filter(|_| !record.spec.reclone)?;
         // A snapshot is known by its name in the repository of its epoch and vault only.
         let (vault, known) = memory.committed(&at.point)?;
         let (target_vault, _) = memory.committed(&target.point)?;
-        (vault == target_vault && at.point.epoch == target.point.epoch)
-            .then(|| known.manifest.contents.snapshot.clone())
+        (vault == target_vault && at.point.epoch == target.point.epoch).then_some(&known.manifest)
     }
 
     /// A limit holds on the way to another site's vault.

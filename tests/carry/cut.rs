@@ -13,7 +13,7 @@ use data_embassy::{
         Progress,
         export::{Signer, points},
         folder::{Folder, sha256},
-        import::import,
+        import::{Trust, import},
         way::Way,
     },
     trust::{signing::SiteKey, tls::Material},
@@ -115,7 +115,7 @@ fn child_imports() {
     at_the_desk(|folder, way, key| {
         let keys = |site: &str| Some(key(site).public());
         let disk = Folder::new(&folder.join("disk"));
-        import(&disk, &shelf("2/luxembourg"), &keys, way, &Progress::default()).unwrap();
+        import(&disk, &shelf("2/luxembourg"), &keys, way, Trust::Listed, &Progress::default()).unwrap();
     });
 }
 

@@ -18,6 +18,7 @@ use data_embassy::{
         backup::{BackupParameters, backup},
         engine::{Engine, new_key},
         failure::Failure,
+        inventory,
         outcome::BackupDone,
         restore::restore,
         verify::{Parameters, Seen, verify},
@@ -56,6 +57,8 @@ pub struct Archive {
     /// The largest pack that came with a part of the content.
     packs: BTreeMap<&'static str, PathBuf>,
     letters: BTreeMap<String, ChainHead>,
+    /// Damaged objects that copies do not build on.
+    around: Vec<String>,
 }
 
 /// Files below a folder, if there is one, whose path contains `part`, sorted.
@@ -109,6 +112,7 @@ impl Archive {
             seen: RefCell::default(),
             packs: BTreeMap::new(),
             letters: BTreeMap::new(),
+            around: vec![],
         };
         let home = archive.path("home").join(CLAIM);
         fs::create_dir_all(&home).unwrap();
@@ -149,6 +153,21 @@ impl Archive {
     pub fn add(&mut self, epoch: &str, seed: u64, length: usize) -> u64 {
         fs::write(self.path("home").join(CLAIM).join(format!("added-{seed}")), noise(seed, length)).unwrap();
         self.copy(epoch, "added")
+    }
+
+    /// One more point of an epoch, of the same files, made around damaged objects. Returns the bytes that were sent.
+    pub fn add_around(&mut self, epoch: &str, damaged: Vec<String>) -> u64 {
+        self.around = damaged;
+        self.copy(epoch, "around")
+    }
+
+    /// The point comes back byte for byte, as a mover restores it that knows of damage.
+    pub fn assert_restores(&self, point: &str, what: &str) {
+        let points = self.points.borrow();
+        let (manifest, expected) = points.iter().find(|(it, _)| it.point.to_string() == point).unwrap();
+        let found = self.restored(manifest, std::slice::from_ref(&manifest.contents.inventory));
+        let found = found.unwrap_or_else(|failure| panic!("{what}: {point}: {failure}"));
+        assert!(found == *expected, "{what}: {point} came back wrong");
     }
 
     /// A site's signing key.
@@ -217,6 +236,8 @@ impl Archive {
         let engine = Engine::open_or_create(Arc::new(self.repository(epoch)), &key).unwrap();
         let points = self.points.borrow();
         let before = points.iter().rev().find(|(manifest, _)| manifest.point.epoch == *epoch);
+        let base = before.map(|(manifest, _)| manifest.contents.inventory.as_str());
+        let engine = inventory::around(engine, base, &self.around).unwrap();
         let parameters = BackupParameters {
             volumes: self.path("home"),
             claims: vec![CLAIM.to_owned()],
@@ -315,7 +336,10 @@ impl Archive {
     /// Restores every point. What the verification calls sound must come back, and what comes back must be exact.
     pub fn assert_restores_are_exact_or_fail(&self, checked: &Checked, what: &str) {
         for (manifest, expected) in self.points.borrow().iter() {
-            match self.restored(manifest) {
+            let damaged = !checked.wrong_objects(&manifest.point.epoch).is_empty();
+            let through: &[String] =
+                if damaged { std::slice::from_ref(&manifest.contents.inventory) } else { &[] };
+            match self.restored(manifest, through) {
                 Ok(found) => assert!(found == *expected, "{what}: {} came back wrong", manifest.point),
                 Err(failure) => {
                     assert!(
@@ -328,21 +352,26 @@ impl Archive {
         }
     }
 
-    /// What comes back of a point.
-    fn restored(&self, manifest: &Manifest) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
+    /// What comes back of a point, read through these inventories only, or through all.
+    fn restored(
+        &self,
+        manifest: &Manifest,
+        through: &[String],
+    ) -> Result<BTreeMap<PathBuf, Vec<u8>>, Failure> {
         let target = tempfile::tempdir_in(undurable()).unwrap();
         fs::create_dir(target.path().join(CLAIM)).unwrap();
         let key = &self.repository_keys[&manifest.point.epoch];
         let store = Arc::new(self.repository(&manifest.point.epoch));
         let parameters = restoring(manifest, target.path());
-        Engine::open(store, key).and_then(|engine| restore(engine, &parameters))?;
+        let engine = inventory::only(Engine::open(store, key)?, through)?;
+        restore(engine, &parameters)?;
         Ok(content(&target.path().join(CLAIM)))
     }
 
     /// Whether the point of that index, in the order of all, comes back byte for byte.
     pub fn comes_back(&self, index: usize) -> bool {
         let (manifest, expected) = self.points.borrow()[index].clone();
-        match self.restored(&manifest) {
+        match self.restored(&manifest, &[]) {
             Ok(found) => {
                 assert!(found == expected, "{} came back wrong", manifest.point);
                 true
@@ -356,11 +385,6 @@ impl Archive {
         fs::write(self.path("home").join(CLAIM).join("again"), noise(2, 150_000)).unwrap();
         self.copy("1/tallinn", "again");
         self.points.borrow().len() - 1
-    }
-
-    /// The signing key of a site.
-    pub fn site_key(&self, site: &str) -> &SiteKey {
-        &self.keys[site]
     }
 
     /// A manifest of the first epoch, signed anew with another time.

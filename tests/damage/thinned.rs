@@ -34,8 +34,8 @@ fn archive(least: Duration) -> Archive {
     let archive = Archive::at(TestVault::start_with(|arguments| {
         (arguments.immutable_for, arguments.sweep_every) = (least, SECOND);
     }));
-    pin(&archive, "tallinn", archive.site_key("tallinn"));
-    fs::write(archive.vault.tls("site.pub"), archive.site_key("luxembourg").public().to_string()).unwrap();
+    pin(&archive, "tallinn", archive.key("tallinn"));
+    fs::write(archive.vault.tls("site.pub"), archive.key("luxembourg").public().to_string()).unwrap();
     archive
 }
 
@@ -88,7 +88,7 @@ fn rounds(archive: &Archive, count: usize) {
 fn bytes_of_what_was_given_up_go_and_the_rest_is_whole() {
     let mut archive = archive(SECOND);
     let before = packs(&archive);
-    let key = archive.site_key("tallinn");
+    let key = archive.key("tallinn");
     assert_eq!(put(&archive, "tallinn", 1, &signed(&order(1, "", 1), "tallinn", key)).0, 201);
     let end = Instant::now() + Duration::from_mins(2);
     while archive.pack_of("first").exists() {
@@ -117,7 +117,7 @@ fn neither_the_owner_nor_the_host_frees_anything_before_its_time() {
     for (least, ordered) in [(Duration::from_hours(1), 1), (SECOND, 3_600)] {
         let archive = archive(least);
         let before = packs(&archive);
-        let key = archive.site_key("tallinn");
+        let key = archive.key("tallinn");
         assert_eq!(put(&archive, "tallinn", 1, &signed(&order(1, "", ordered), "tallinn", key)).0, 201);
         rounds(&archive, 5);
         assert_eq!(packs(&archive), before, "{least:?} {ordered}");
@@ -128,7 +128,7 @@ fn neither_the_owner_nor_the_host_frees_anything_before_its_time() {
 #[test]
 fn orders_that_are_not_right_are_refused_with_a_sentence() {
     let archive = archive(Duration::from_hours(1));
-    let (tallinn, luxembourg) = (archive.site_key("tallinn"), archive.site_key("luxembourg"));
+    let (tallinn, luxembourg) = (archive.key("tallinn"), archive.key("luxembourg"));
     let stranger = SiteKey::generate().unwrap();
     let first = signed(&order(1, "", 60), "tallinn", tallinn);
     let refused = |site: &str, sequence: i64, text: &str, says: &str| {

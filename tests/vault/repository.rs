@@ -91,14 +91,29 @@ fn a_damaged_upload_leaves_nothing() {
 }
 
 #[test]
-fn a_stored_object_that_the_disk_cut_is_noticed() {
+fn a_stored_object_that_the_disk_damaged_is_replaced_by_a_good_one_and_kept() {
     let (vault, client) = prepared(1 << 20);
     let name = digest(b"pack");
     client.write("index", &name, Bytes::from_static(b"pack")).unwrap();
     let file = vault.store("embassies/ns/register/repo/1-tallinn/index").join(&name);
-    fs::write(file, b"pa").unwrap();
-    let error = client.write("index", &name, Bytes::from_static(b"pack")).unwrap_err();
-    assert!(matches!(error, ClientError::Conflict { .. }), "{error}");
+    for (number, damaged) in [&b"pa"[..], b"p4ck", b"pack and more", b""].into_iter().enumerate() {
+        fs::write(&file, damaged).unwrap();
+        let error = client.write("index", &name, Bytes::from_static(b"p5ck")).unwrap_err();
+        assert_eq!(reason(error), "WrongDigest", "only by what its name is true of");
+        assert_eq!(fs::read(&file).unwrap(), damaged);
+        client.write("index", &name, Bytes::from_static(b"pack")).unwrap();
+        assert_eq!(fs::read(&file).unwrap(), b"pack");
+        let kept = format!("embassies/ns/register/damaged/1-tallinn-index-{name}-{}", number + 1);
+        assert_eq!(fs::read(vault.store(&kept)).unwrap(), damaged);
+    }
+    client.write("index", &name, Bytes::from_static(b"pack")).unwrap();
+    assert_eq!(files(&vault, "embassies/ns/register/damaged").len(), 4, "a sound one is never replaced");
+    let stored = vault.health("/metrics");
+    let used = stored.lines().find(|line| line.starts_with("data_embassy_vault_stored_bytes")).unwrap();
+    assert!(used.ends_with(" 4"), "what is aside is not counted: {used}");
+    let other = vault.repository("luxembourg", Role::Mover, PATH);
+    fs::write(&file, b"pa").unwrap();
+    assert_eq!(reason(other.write("index", &name, Bytes::from_static(b"pack")).unwrap_err()), "NotAuthor");
 }
 
 #[test]

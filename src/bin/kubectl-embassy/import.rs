@@ -6,7 +6,7 @@ use clap::Args;
 use data_embassy::carry::{
     failure::Failure as CarryFailure,
     folder::{Folder, Shelf},
-    import::import,
+    import::{Trust, import},
 };
 use kube::Client;
 
@@ -24,6 +24,9 @@ pub struct Arguments {
     /// The folder on the disk.
     #[arg(long)]
     from: PathBuf,
+    /// Read back what the vault has already, and send again what its disk damaged: the vault keeps the damaged file aside.
+    #[arg(long)]
+    mend: bool,
     /// The site whose vault takes it; default: this site's own, else the only other one.
     #[arg(long)]
     vault: Option<String>,
@@ -39,8 +42,10 @@ pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Fai
     for shelf in shelves(&arguments.from, &arguments.register)? {
         let way = sites.way(&vault, Some(&shelf.epoch.site)).await?;
         let (keys, from) = (sites.keys.clone(), arguments.from.clone());
+        let trust = if arguments.mend { Trust::ReadBack } else { Trust::Listed };
         let (list, moved) = shown("import", move |progress| {
-            let list = import(&Folder::new(&from), &shelf, &|site| keys.get(site).cloned(), &way, progress)?;
+            let list =
+                import(&Folder::new(&from), &shelf, &|site| keys.get(site).cloned(), &way, trust, progress)?;
             Ok((list, progress.bytes_moved()))
         })
         .await?;

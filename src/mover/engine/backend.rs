@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     fmt,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     thread,
@@ -32,12 +32,12 @@ pub(super) struct Backend {
     store: Arc<dyn Store>,
     fault: Mutex<Option<StoreError>>,
     veto: OnceLock<Veto>,
+    /// Objects such as `data/<sha256>` that are treated as if they were not there.
+    hidden: Mutex<HashSet<String>>,
     uploaded: AtomicU64,
     sizes: OnceLock<HashMap<Id, u32>>,
     windows: Windows,
     indexes: Kept,
-    hidden: Mutex<HashSet<Id>>,
-    left: OnceLock<HashSet<Id>>,
 }
 
 impl fmt::Debug for Backend {
@@ -52,12 +52,11 @@ impl Backend {
             store,
             fault: Mutex::new(None),
             veto: OnceLock::new(),
+            hidden: Mutex::default(),
             uploaded: AtomicU64::new(0),
             sizes: OnceLock::new(),
             windows: Windows::default(),
             indexes: Kept::default(),
-            hidden: Mutex::default(),
-            left: OnceLock::new(),
         }
     }
 
@@ -72,36 +71,25 @@ impl Backend {
         let _ = self.veto.set(veto);
     }
 
-    /// Packs that the vault is about to free.
-    pub(super) fn condemned(&self) -> RusticResult<HashSet<Id>> {
+    /// Packs that the vault is about to free, such as `data/<sha256>`.
+    pub(super) fn condemned(&self) -> RusticResult<Vec<String>> {
         let names = self.ask(|store| store.condemned()).map_err(failed)?;
-        names.iter().map(|name| name.parse()).collect()
+        Ok(names.iter().map(|name| format!("{}/{name}", FileType::Pack.dirname())).collect())
     }
 
-    /// From now on, these packs are as good as gone.
-    pub(super) fn leave(&self, packs: HashSet<Id>) {
-        // Set once, when a process begins to copy or to read.
-        let _ = self.left.set(packs);
+    /// Treats these objects, such as `data/<sha256>`, as if they were not there.
+    pub(super) fn hide(&self, objects: impl IntoIterator<Item = String>) {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).extend(objects);
     }
 
-    /// Index files that are not to be read by this process.
-    pub(super) fn hide_indexes(&self, is_hidden: impl Fn(&Id) -> bool) -> RusticResult<()> {
-        let listed = self.list_with_size(FileType::Index)?;
-        self.hidden().extend(listed.into_iter().map(|(id, _)| id).filter(is_hidden));
-        Ok(())
-    }
-
-    fn hidden(&self) -> MutexGuard<'_, HashSet<Id>> {
-        self.hidden.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Whether this process does without a file that is stored.
-    fn leaves(&self, kind: FileType, id: &Id) -> bool {
-        match kind {
-            FileType::Index => self.hidden().contains(id),
-            FileType::Pack => self.left.get().is_some_and(|left| left.contains(id)),
-            _ => false,
+    /// Names and sizes of the files of a kind that are not hidden.
+    pub(super) fn visible(&self, kind: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let mut held = self.ask(|store| store.list(kind))?;
+        let hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        if !hidden.is_empty() {
+            held.retain(|(name, _)| !hidden.contains(&format!("{kind}/{name}")));
         }
+        Ok(held)
     }
 
     /// Bytes written so far.
@@ -158,16 +146,16 @@ impl ReadBackend for Backend {
     }
 
     fn list_with_size(&self, kind: FileType) -> RusticResult<Vec<(Id, u32)>> {
-        let held = self.ask(|store| store.list(kind.dirname())).map_err(failed)?;
+        let held = self.visible(kind.dirname()).map_err(failed)?;
         if kind == FileType::Config {
             return Ok(held.first().map(|_| (Id::default(), 0)).into_iter().collect());
         }
-        let read = held.iter().map(|(name, size)| {
-            let size = u32::try_from(*size).map_err(|_| damaged("a file of the vault is too large"))?;
-            Ok((name.parse()?, size))
-        });
-        let all: RusticResult<Vec<(Id, u32)>> = read.collect();
-        Ok(all?.into_iter().filter(|(id, _)| !self.leaves(kind, id)).collect())
+        held.iter()
+            .map(|(name, size)| {
+                let size = u32::try_from(*size).map_err(|_| damaged("a file of the vault is too large"))?;
+                Ok((name.parse()?, size))
+            })
+            .collect()
     }
 
     fn read_full(&self, kind: FileType, id: &Id) -> RusticResult<Bytes> {
@@ -241,11 +229,16 @@ impl WriteBackend for Backend {
 
     fn remove(&self, kind: FileType, id: &Id, _: bool) -> RusticResult<()> {
         if kind == FileType::Index {
-            self.hidden().insert(*id);
+            self.hide([object(kind, id)]);
             return Ok(());
         }
         Err(RusticError::new(ErrorKind::AppendOnly, "The mover never removes files of a repository."))
     }
+}
+
+/// As inventories name it, such as `data/<sha256>`.
+pub(super) fn object(kind: FileType, id: &Id) -> String {
+    format!("{}/{}", kind.dirname(), id.to_hex().as_str())
 }
 
 fn file_name(kind: FileType, id: &Id) -> String {

@@ -14,8 +14,8 @@ use std::{
 };
 
 use rustic_core::{
-    BackupOptions, BlobId, ConfigOptions, Credentials, FileType, Id, IndexedFullStatus, KeyOptions, OpenStatus,
-    PackedId, ReadBackend, ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions,
+    BackupOptions, BlobId, ConfigOptions, Credentials, Id, IndexedFullStatus, KeyOptions, OpenStatus,
+    PackedId, ReadSource, Repository, RepositoryBackends, RepositoryOptions, RusticError, SnapshotOptions,
     repofile::{BlobType, Chunker, IndexFile, SnapshotFile, SnapshotId, Tree},
 };
 use sha2::{Digest, Sha256};
@@ -92,6 +92,19 @@ impl Engine {
         Ok(Self { repository, backend })
     }
 
+    /// Treats these objects, such as `data/<sha256>`, as if they were not there: they are damaged, or of no concern.
+    /// What is gone, though an index names it, counts for nothing from then on, too.
+    #[must_use]
+    pub fn without(self, objects: impl IntoIterator<Item = String>) -> Self {
+        self.backend.hide(objects);
+        self
+    }
+
+    /// The store, for what is beside the engine's own files.
+    pub(super) fn ask<T>(&self, request: impl Fn(&dyn Store) -> Result<T, StoreError>) -> Result<T, Failure> {
+        Ok(self.backend.ask(request)?)
+    }
+
     /// Backs up a source, on the objects that the point before needs. No snapshot is written once `veto` answers.
     pub(super) fn backup<R>(
         self,
@@ -117,11 +130,6 @@ impl Engine {
         // The index now also names what was just written.
         let repository = repository.drop_index().to_indexed().map_err(fail)?;
         Ok((written, Reader::new(repository, backend), uploaded))
-    }
-
-    /// The store, for what is beside the engine's own files.
-    pub(super) fn ask<T>(&self, request: impl Fn(&dyn Store) -> Result<T, StoreError>) -> Result<T, Failure> {
-        Ok(self.backend.ask(request)?)
     }
 
     /// Loads the index, for reading.
@@ -151,16 +159,14 @@ impl Reader {
         Self { repository, backend, used: Mutex::default() }
     }
 
-    /// Names of the index files through which it reads.
-    pub(super) fn indexes(&self) -> Result<Vec<String>, Failure> {
-        let listed = self.backend.list_with_size(FileType::Index);
-        let listed = listed.map_err(|error| classify(&self.backend, &error))?;
-        Ok(listed.iter().map(|(id, _)| id.to_hex().to_string()).collect())
-    }
-
     /// The store, for what is beside the engine's own files.
     pub(super) fn ask<T>(&self, request: impl Fn(&dyn Store) -> Result<T, StoreError>) -> Result<T, Failure> {
         Ok(self.backend.ask(request)?)
+    }
+
+    /// Names and sizes of the files of a kind that are not hidden.
+    pub(super) fn visible(&self, kind: &str) -> Result<Vec<(String, u64)>, Failure> {
+        Ok(self.backend.visible(kind)?)
     }
 
     /// Names of the packs that hold what was asked for so far.

@@ -81,6 +81,24 @@ impl Unfinished {
             Err(error) => Err(error),
         }
     }
+
+    /// Takes the place of a damaged file, which is kept under a free name that begins with `aside`. The name is never without a
+    /// file. Durable when it returns.
+    pub fn replace_damaged(self, target: &Path, aside: &Path) -> io::Result<()> {
+        let folder = aside.parent().unwrap_or(Path::new("/"));
+        make_folders(folder)?;
+        let base = aside.file_name().unwrap_or_default().to_string_lossy();
+        let mut number = 1_u64;
+        while let Err(error) = fs::hard_link(target, folder.join(format!("{base}-{number}"))) {
+            if error.kind() != io::ErrorKind::AlreadyExists {
+                return Err(error);
+            }
+            number += 1;
+        }
+        File::open(folder)?.sync_all()?;
+        fs::rename(&self.path, target)?;
+        sync_parent(target)
+    }
 }
 
 impl Drop for Unfinished {
@@ -159,6 +177,21 @@ mod tests {
         assert_eq!(workshop.create(&target, b"first").unwrap(), Published::New);
         assert_eq!(workshop.create(&target, b"second").unwrap(), Published::Exists);
         assert_eq!(fs::read(&target).unwrap(), b"first");
+        assert_eq!(names_in(&root.path().join("tmp")).unwrap(), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_damaged_file_is_kept_beside_the_one_that_takes_its_place() {
+        let root = tempfile::tempdir().unwrap();
+        let workshop = Workshop::open(root.path().join("tmp")).unwrap();
+        let (target, aside) = (root.path().join("a/b"), root.path().join("damaged/b"));
+        workshop.create(&target, b"bad").unwrap();
+        for content in [b"good", b"more"] {
+            workshop.written(content).unwrap().replace_damaged(&target, &aside).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), content);
+        }
+        let kept = |name: &str| fs::read(root.path().join("damaged").join(name)).unwrap();
+        assert_eq!((kept("b-1"), kept("b-2")), (b"bad".to_vec(), b"good".to_vec()));
         assert_eq!(names_in(&root.path().join("tmp")).unwrap(), Vec::<String>::new());
     }
 

@@ -190,7 +190,7 @@ fn note(vault: &Vault, peer: &Result<PeerIdentity, IdentityError>, parts: &Parts
     vault.metrics.refused(refusal.reason());
     let peer = peer.as_ref().map_or_else(|_| "nobody".to_owned(), ToString::to_string);
     let (method, path, reason) = (&parts.method, parts.uri.path(), refusal.reason());
-    if refusal.status().is_server_error() || matches!(refusal, Refusal::Damaged(_)) {
+    if refusal.status().is_server_error() {
         tracing::error!(peer, %method, path, reason, "{refusal}");
     } else {
         tracing::debug!(peer, %method, path, reason, "{refusal}");

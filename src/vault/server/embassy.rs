@@ -37,6 +37,8 @@ pub struct Embassy {
     pub posting: Mutex<()>,
     /// Held while a point is committed, and while bytes are freed: nothing may begin to need what goes.
     pub committing: std::sync::Mutex<()>,
+    /// Held by whoever replaces a damaged object.
+    pub mending: Mutex<()>,
 }
 
 impl Embassy {
@@ -50,7 +52,15 @@ impl Embassy {
             .iter()
             .try_fold(0, |sum, area| Ok::<u64, io::Error>(sum + size_of(&folder.join(area))?))?;
         let letters = watch::Sender::new(last_letters(&folder.join("mail"))?);
-        Ok(Self { owner, folder, used: AtomicU64::new(used), letters, posting: Mutex::new(()), committing: std::sync::Mutex::default() })
+        Ok(Self {
+            owner,
+            folder,
+            used: AtomicU64::new(used),
+            letters,
+            posting: Mutex::new(()),
+            committing: std::sync::Mutex::default(),
+            mending: Mutex::new(()),
+        })
     }
 
     /// Bytes stored and being stored.
@@ -63,6 +73,12 @@ impl Embassy {
     #[must_use]
     pub fn repository(&self, slug: &Slug) -> PathBuf {
         self.folder.join("repo").join(slug.text())
+    }
+
+    /// Where a damaged object is kept that another one took the place of. Not counted as used: it is the vault's own affair.
+    #[must_use]
+    pub fn aside(&self, slug: &Slug, object: &str) -> PathBuf {
+        self.folder.join("damaged").join(format!("{}-{object}", slug.text()))
     }
 
     /// Folder of all manifests.

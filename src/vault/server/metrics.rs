@@ -35,6 +35,7 @@ pub struct Metrics {
     stored: Family<Stored, Gauge>,
     freed: Family<Stored, Counter>,
     sweep_failed: Family<Stored, Gauge>,
+    mended: Counter,
     handshakes: Counter,
     /// Connections open now.
     pub connections: Gauge,
@@ -51,6 +52,7 @@ impl Metrics {
         registry.register_with_unit("stored", "Bytes of an embassy", Unit::Bytes, self.stored.clone());
         registry.register_with_unit("freed", "Bytes freed of an embassy", Unit::Bytes, self.freed.clone());
         registry.register("sweep_failed", "1 if nothing of an embassy can be freed", self.sweep_failed.clone());
+        registry.register("mended", "Damaged objects that a good one took the place of", self.mended.clone());
         registry.register("failed_handshakes", "Connections that TLS refused", self.handshakes.clone());
         registry.register("connections", "Connections open now", self.connections.clone());
     }
@@ -69,6 +71,11 @@ impl Metrics {
     /// Bytes of an upload arrived.
     pub fn received(&self, bytes: u64) {
         self.received.inc_by(bytes);
+    }
+
+    /// A damaged object was replaced by a good one.
+    pub fn mended(&self) {
+        self.mended.inc();
     }
 
     /// An embassy takes that much.

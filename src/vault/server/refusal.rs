@@ -131,9 +131,6 @@ pub enum Refusal {
         /// SHA-256 of what arrived.
         found: String,
     },
-    /// What is stored is not what its name says.
-    #[error("'{0}' is stored with another length than its name says: the vault's disk damaged it")]
-    Damaged(String),
     /// Larger than one object may be.
     #[error("more than {0} bytes in one object")]
     TooLarge(u64),
@@ -182,7 +179,6 @@ impl Refusal {
             Self::Different { .. } => "Different",
             Self::OutOfOrder { .. } => "OutOfOrder",
             Self::WrongDigest { .. } => "WrongDigest",
-            Self::Damaged(_) => "Damaged",
             Self::TooLarge(_) => "TooLarge",
             Self::QuotaExceeded(_) => "QuotaExceeded",
             Self::Interrupted => "Interrupted",
@@ -199,7 +195,7 @@ impl Refusal {
             Self::BadName { .. } | Self::BadRequest(_) | Self::WrongDigest { .. } => StatusCode::BAD_REQUEST,
             Self::BadMethod(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::BadRange(_) => StatusCode::RANGE_NOT_SATISFIABLE,
-            Self::Different { .. } | Self::OutOfOrder { .. } | Self::Damaged(_) => StatusCode::CONFLICT,
+            Self::Different { .. } | Self::OutOfOrder { .. } => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::QuotaExceeded(_) => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Incomplete { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Interrupted => StatusCode::REQUEST_TIMEOUT,

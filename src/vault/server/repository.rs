@@ -112,11 +112,21 @@ pub async fn write(
     let (embassy, quota) = writable(query, place, slug).await?;
     let limit = query.vault.max_object;
     let target = kind.file(&embassy.repository(slug), name);
-    if let Ok(stored) = tokio::fs::metadata(&target).await {
-        let found = upload.digest(limit).await?;
-        // Its first upload may not have been answered yet.
-        blocking(move || Ok(sync_parent(&target)?)).await?;
-        return again(name, found, upload.received(), stored.len());
+    match stored(&target, name).await {
+        Stored::Nothing => {}
+        Stored::Sound => {
+            let found = upload.digest(limit).await?;
+            if found != name {
+                return Err(Refusal::WrongDigest { found });
+            }
+            // Its first upload may not have been answered yet.
+            blocking(move || Ok(sync_parent(&target)?)).await?;
+            return Ok(StatusCode::OK.into_response());
+        }
+        Stored::Damaged => {
+            let object = format!("{}-{name}", kind.text());
+            return mend(query, &embassy, (&target, embassy.aside(slug, &object)), name, upload).await;
+        }
     }
     let received = upload.receive(query.vault, &embassy, limit, quota).await?;
     if received.digest != name {
@@ -127,15 +137,59 @@ pub async fn write(
     Ok(StatusCode::OK.into_response())
 }
 
-/// An object that is stored already is not written again, but a damaged upload is still called one.
-fn again(name: &str, found: String, received: u64, stored: u64) -> Result<Response, Refusal> {
-    if found != name {
-        return Err(Refusal::WrongDigest { found });
+/// What lies under an object's name.
+enum Stored {
+    Nothing,
+    Sound,
+    Damaged,
+}
+
+/// Reads it: whoever sends an object again may have a good one in the place of a damaged one. This is rare.
+async fn stored(target: &Path, name: &str) -> Stored {
+    let (target, name) = (target.to_owned(), name.to_owned());
+    let found = blocking(move || Ok(digest_of(&target)?)).await;
+    match found {
+        Ok(digest) if digest == name => Stored::Sound,
+        Err(Refusal::Disk(error)) if error.kind() == io::ErrorKind::NotFound => Stored::Nothing,
+        // A disk that cannot read it has damaged it.
+        Ok(_) | Err(_) => Stored::Damaged,
     }
-    if received != stored {
-        return Err(Refusal::Damaged(name.to_owned()));
+}
+
+/// Puts an upload that its name is true of in the place of a damaged object, which is kept. Its space was counted with
+/// that one, so no quota refuses it.
+async fn mend(
+    query: &Query<'_>,
+    embassy: &Arc<Embassy>,
+    (target, aside): (&Path, PathBuf),
+    name: &str,
+    upload: &mut Upload,
+) -> Result<Response, Refusal> {
+    let received = upload.receive(query.vault, embassy, query.vault.max_object, None).await?;
+    if received.digest != name {
+        return Err(Refusal::WrongDigest { found: received.digest });
+    }
+    let _mending = embassy.mending.lock().await;
+    // Somebody else may have mended it meanwhile.
+    if matches!(stored(target, name).await, Stored::Damaged) {
+        let (target, kept) = (target.to_owned(), aside.clone());
+        blocking(move || Ok(received.file.replace_damaged(&target, &kept)?)).await?;
+        query.vault.metrics.mended();
+        tracing::warn!(kept = %aside.display(), "a damaged object was replaced by a good one, and is kept");
     }
     Ok(StatusCode::OK.into_response())
+}
+
+fn digest_of(path: &Path) -> io::Result<String> {
+    use sha2::{Digest, Sha256};
+    let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
+    let mut part = vec![0; CHUNK];
+    loop {
+        match io::Read::read(&mut file, &mut part)? {
+            0 => return Ok(hex::encode(hash.finalize())),
+            length => hash.update(&part[..length]),
+        }
+    }
 }
 
 fn folder(query: &Query<'_>, place: &Place, slug: &Slug) -> Result<PathBuf, Refusal> {

@@ -29,7 +29,7 @@ use data_embassy::{
         list::List,
         way::Way,
     },
-    trust::{identity::Role, signing::PublicKey},
+    trust::{identity::Role, signing::PublicKey, tls::Forward},
 };
 use support::vault::TestVault;
 use tokio::runtime::Runtime;
@@ -369,4 +369,30 @@ fn a_damaged_vault_is_mended_from_a_disk_and_keeps_what_was_damaged() {
     let kept = files(&archive.folder(), "/damaged/").len();
     let removed = objects.iter().filter(named).enumerate().filter(|(index, _)| index % 4 == 2).count();
     assert_eq!(kept, objects.iter().filter(named).count() - removed);
+}
+
+#[test]
+fn a_vault_is_reached_through_a_forwarded_port_by_its_own_name() {
+    let (mut archive, desk) = (Archive::new(), Desk::new());
+    let host = "data-embassy-vault.system.svc";
+    let issued = archive.vault.authority.issue_server("luxembourg", &[host.to_owned()]).unwrap();
+    fs::write(archive.vault.tls("tls.key"), issued.key_pem.as_bytes()).unwrap();
+    fs::write(archive.vault.tls("tls.crt"), issued.certificate_pem).unwrap();
+    archive.vault.restart();
+    let address = archive.vault.address;
+    let forwarded = Way {
+        url: format!("https://{host}:{}", address.port()),
+        forward: Some(Forward { host: host.to_owned(), address }),
+        ..desk.way(&archive.vault, "luxembourg")
+    };
+    let export = |way: &Way| {
+        let folder = Folder::prepare(&desk.disk()).unwrap();
+        let signer = Signer { site: "luxembourg", key: archive.key("luxembourg") };
+        let (of, keys) = ((NAMESPACE, EMBASSY), keys_of(&archive));
+        points(way, of, None, &keys, &folder, &signer, &Progress::default())
+    };
+    assert_eq!(export(&forwarded).unwrap().point.unwrap().to_string(), "2/luxembourg/1");
+    // By another name it is another server.
+    let refused = export(&desk.way(&archive.vault, "luxembourg")).unwrap_err();
+    assert!(matches!(refused, Failure::Vault(_)), "{refused}");
 }

@@ -10,9 +10,9 @@ mod archive;
 mod by_hand;
 #[path = "damage/mending.rs"]
 mod mending;
+mod support;
 #[path = "damage/thinned.rs"]
 mod thinned;
-mod support;
 
 use std::{
     fs,

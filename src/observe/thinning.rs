@@ -24,7 +24,9 @@ impl Correspondence {
             loop {
                 let page = self.vault.points(namespace, name, Some(&epoch.epoch), last).await?;
                 // A vault that repeats itself must not keep this going for ever.
-                let Some(end) = page.last().map(|stored| stored.sequence).filter(|end| *end > last) else { break };
+                let Some(end) = page.last().map(|stored| stored.sequence).filter(|end| *end > last) else {
+                    break;
+                };
                 for stored in page {
                     let which = PointRef { epoch: reign.clone(), sequence: stored.sequence };
                     let committed = self.believe(&which, key, &stored.text, &BTreeMap::new())?;
@@ -43,11 +45,11 @@ impl Correspondence {
     ) -> Result<Option<(Thinning, String)>, PostError> {
         let (namespace, name) = (&self.owner.namespace, &self.owner.name);
         let Some(stored) = self.vault.thinning(namespace, name).await? else { return Ok(None) };
-        let refuse =
-            |why: String| PostError::Thinning { sequence: stored.sequence, why };
+        let refuse = |why: String| PostError::Thinning { sequence: stored.sequence, why };
         let envelope = Envelope::parse(&stored.text).map_err(|error| refuse(error.to_string()))?;
         let author = envelope.author.clone();
-        let key = keys.get(&author).ok_or_else(|| refuse(format!("no key of its author '{author}' is pinned")))?;
+        let key =
+            keys.get(&author).ok_or_else(|| refuse(format!("no key of its author '{author}' is pinned")))?;
         let payload =
             envelope.open(key, &author, Purpose::Thinning).map_err(|error| refuse(error.to_string()))?;
         let value: serde_json::Value =

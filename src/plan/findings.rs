@@ -387,11 +387,14 @@ fn thinned(facts: &Facts) -> Finding {
         }
     }
     if facts.thinned.is_empty() {
-        let message = "the active site says which recovery points a vault may give up; not this one, or not yet";
+        let message =
+            "the active site says which recovery points a vault may give up; not this one, or not yet";
         return finding(None, "NotActive", message.to_owned());
     }
     let parts = facts.thinned.iter().filter_map(|(vault, standing)| match standing {
-        Standing::Ordered { given_up, stay } => Some(format!("{stay} points stay at {vault}, {given_up} are given up")),
+        Standing::Ordered { given_up, stay } => {
+            Some(format!("{stay} points stay at {vault}, {given_up} are given up"))
+        }
         _ => None,
     });
     let held = &facts.spec.replication.retention.immutable_for;

@@ -61,8 +61,10 @@ pub fn choose(
     before: Option<&Thinning>,
     now: Timestamp,
 ) -> Result<BTreeMap<Epoch, Stays>, Shrunk> {
-    let held: Vec<&Manifest> =
-        points.iter().filter(|manifest| before.is_none_or(|before| !before.gives_up(&manifest.point))).collect();
+    let held: Vec<&Manifest> = points
+        .iter()
+        .filter(|manifest| before.is_none_or(|before| !before.gives_up(&manifest.point)))
+        .collect();
     brake(&held, retention, before)?;
     let cuts: Vec<Timestamp> = held.iter().rev().map(|manifest| manifest.cut_time.0).collect();
     let kept = schedule::kept(&cuts, retention);
@@ -118,7 +120,13 @@ mod tests {
     const DAY: i64 = 86_400;
 
     fn retention() -> Retention {
-        Retention { keep_last: 3, daily: 4, weekly: 2, immutable_for: "10d".to_owned(), ..Retention::default() }
+        Retention {
+            keep_last: 3,
+            daily: 4,
+            weekly: 2,
+            immutable_for: "10d".to_owned(),
+            ..Retention::default()
+        }
     }
 
     fn manifest(point: &str, cut: i64, files: i64, bytes: i64) -> Manifest {
@@ -209,8 +217,7 @@ mod tests {
             let held = choose(&points, &retention(), None, at(2 * DAY)).unwrap_err();
             assert_eq!((held.now, held.before), ((files, bytes), (100, 10_000)));
             assert!(held.to_string().contains("acceptShrunk: 1/tallinn/2"), "{held}");
-            let accepted =
-                Retention { accept_shrunk: Some("1/tallinn/2".to_owned()), ..retention() };
+            let accepted = Retention { accept_shrunk: Some("1/tallinn/2".to_owned()), ..retention() };
             assert!(choose(&points, &accepted, None, at(2 * DAY)).is_ok());
             let stale = Retention { accept_shrunk: Some("1/tallinn/1".to_owned()), ..retention() };
             assert!(choose(&points, &stale, None, at(2 * DAY)).is_err());

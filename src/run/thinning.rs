@@ -86,8 +86,11 @@ impl Round {
 
     async fn order_thinning(&self, post: &Correspondence, vault: &str) -> Result<Standing, RunError> {
         let keys = self.context.keys().await;
-        let mut pinned: BTreeMap<String, PublicKey> =
-            self.sites.iter().filter_map(|(name, site)| Some((name.clone(), pinned_key(Some(site))?))).collect();
+        let mut pinned: BTreeMap<String, PublicKey> = self
+            .sites
+            .iter()
+            .filter_map(|(name, site)| Some((name.clone(), pinned_key(Some(site))?)))
+            .collect();
         pinned.insert(self.parties.me.clone(), keys.signing.public());
         let again = |error: crate::observe::post::PostError| RunError::again(&error.to_string());
         let before = post.last_thinning(&pinned).await.map_err(again)?;
@@ -124,7 +127,12 @@ impl Round {
         let put = post.vault.put_thinning(namespace, name, order.sequence, text).await;
         put.map_err(|error| RunError::again(&error.to_string()))?;
         tracing::info!(
-            namespace, name, vault, sequence = order.sequence, given_up, "told the vault which points it may give up"
+            namespace,
+            name,
+            vault,
+            sequence = order.sequence,
+            given_up,
+            "told the vault which points it may give up"
         );
         Ok(standing)
     }

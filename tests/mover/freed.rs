@@ -42,7 +42,10 @@ impl Bench {
     }
 
     fn packs(&self, point: &BackupDone) -> BTreeSet<String> {
-        self.needed(point).iter().filter_map(|object| object.strip_prefix("data/").map(str::to_owned)).collect()
+        self.needed(point)
+            .iter()
+            .filter_map(|object| object.strip_prefix("data/").map(str::to_owned))
+            .collect()
     }
 
     fn indexes(&self) -> usize {

@@ -48,7 +48,10 @@ impl Ledger {
         }
         let text = format!("{now}\n{}\n", new.join("\n"));
         if workshop.create(&self.file(self.last + 1), text.as_bytes())? == Published::Exists {
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "two vaults write one list of what was seen"));
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                "two vaults write one list of what was seen",
+            ));
         }
         self.last += 1;
         self.seen.extend(new.into_iter().map(|object| (object, now)));

@@ -51,7 +51,11 @@ impl Metrics {
         registry.register_with_unit("sent", "Bytes of answers", Unit::Bytes, self.sent.clone());
         registry.register_with_unit("stored", "Bytes of an embassy", Unit::Bytes, self.stored.clone());
         registry.register_with_unit("freed", "Bytes freed of an embassy", Unit::Bytes, self.freed.clone());
-        registry.register("sweep_failed", "1 if nothing of an embassy can be freed", self.sweep_failed.clone());
+        registry.register(
+            "sweep_failed",
+            "1 if nothing of an embassy can be freed",
+            self.sweep_failed.clone(),
+        );
         registry.register("mended", "Damaged objects that a good one took the place of", self.mended.clone());
         registry.register("failed_handshakes", "Connections that TLS refused", self.handshakes.clone());
         registry.register("connections", "Connections open now", self.connections.clone());

@@ -17,7 +17,9 @@ use super::{
 
 /// Something that must be read before anything is freed, and cannot be.
 #[derive(Debug, thiserror::Error)]
-#[error("{what} cannot be read: {why}. Nothing of this embassy is freed before it is put back from a copy of the vault's volume")]
+#[error(
+    "{what} cannot be read: {why}. Nothing of this embassy is freed before it is put back from a copy of the vault's volume"
+)]
 pub struct Unreadable {
     what: String,
     why: String,
@@ -42,7 +44,8 @@ impl<'a> Needs<'a> {
 
     /// Adds what the point of this manifest needs. Blocking.
     pub fn add(&mut self, manifest: &Path) -> Result<(), Unreadable> {
-        let failed = |why: &dyn ToString| Unreadable { what: manifest.display().to_string(), why: why.to_string() };
+        let failed =
+            |why: &dyn ToString| Unreadable { what: manifest.display().to_string(), why: why.to_string() };
         let text = fs::read_to_string(manifest).map_err(|error| failed(&error))?;
         let envelope = Envelope::parse(&text).map_err(|error| failed(&error))?;
         let read: Manifest = serde_json::from_str(&envelope.payload).map_err(|error| failed(&error))?;
@@ -79,7 +82,8 @@ impl<'a> Needs<'a> {
         if !is_digest(name) {
             return Err(failed(&"it is no name of an inventory"));
         }
-        let content = fs::read(Kind::Inventories.file(self.repository, name)).map_err(|error| failed(&error))?;
+        let content =
+            fs::read(Kind::Inventories.file(self.repository, name)).map_err(|error| failed(&error))?;
         if super::repository::sha256(&content) != name {
             return Err(failed(&"its content is not what its name says"));
         }

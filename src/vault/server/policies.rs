@@ -65,7 +65,8 @@ mod tests {
     fn policies_survive_a_restart() {
         let root = tempfile::tempdir().unwrap();
         let workshop = Workshop::open(root.path().join("tmp")).unwrap();
-        let policy = |quota_bytes| Policy { namespaces: vec!["ns".to_owned()], quota_bytes, public_key: None };
+        let policy =
+            |quota_bytes| Policy { namespaces: vec!["ns".to_owned()], quota_bytes, public_key: None };
         let policies = Policies::load(root.path().join("policies")).unwrap();
         policies.set("tallinn", policy(1), &workshop).unwrap();
         policies.set("tallinn", policy(2), &workshop).unwrap();

@@ -115,9 +115,9 @@ impl Round<'_> {
         }
         let file = self.embassy.condemned(&slug.text());
         let before = condemned::read(&file)?;
-        let unneeded = packs(&repository)?.into_iter().filter(|pack| {
-            !needs.objects.contains(&format!("data/{pack}")) && old(&pack_name(slug, pack))
-        });
+        let unneeded = packs(&repository)?
+            .into_iter()
+            .filter(|pack| !needs.objects.contains(&format!("data/{pack}")) && old(&pack_name(slug, pack)));
         let mut after: Condemned =
             unneeded.map(|pack| (pack.clone(), before.get(&pack).copied().unwrap_or(self.now))).collect();
         // Written before anything goes: from then on no copy that begins builds on it.
@@ -177,12 +177,7 @@ impl Round<'_> {
 }
 
 /// Sequences that stay: what the order keeps, what is young, and the newest.
-fn staying(
-    slug: &Slug,
-    points: &BTreeSet<i64>,
-    order: &Thinning,
-    is_old: impl Fn(i64) -> bool,
-) -> Vec<i64> {
+fn staying(slug: &Slug, points: &BTreeSet<i64>, order: &Thinning, is_old: impl Fn(i64) -> bool) -> Vec<i64> {
     let epoch = Epoch::new(slug.number, slug.site.clone());
     let newest = points.last().copied();
     let stays = |sequence: &i64| {
@@ -232,7 +227,9 @@ mod tests {
     use crate::trust::envelope::{Envelope, Purpose};
     use crate::trust::signing::SiteKey;
     use crate::vault::inventory::{Inventory, VERSION};
-    use crate::vault::server::{completeness, embassy::Embassies, metrics::Metrics, repository::sha256, route::Place};
+    use crate::vault::server::{
+        completeness, embassy::Embassies, metrics::Metrics, repository::sha256, route::Place,
+    };
 
     const RULES: Rules = Rules { least: 100, grace: 10 };
 
@@ -260,7 +257,16 @@ mod tests {
             let repository = embassy.repository(&slug);
             workshop.create(&repository.join("config"), b"config").unwrap();
             let key = SiteKey::generate().unwrap();
-            Self { _root: root, workshop, embassy, key, slug, needs: vec![], inventories: vec![], order: None }
+            Self {
+                _root: root,
+                workshop,
+                embassy,
+                key,
+                slug,
+                needs: vec![],
+                inventories: vec![],
+                order: None,
+            }
         }
 
         fn repository(&self) -> PathBuf {
@@ -436,7 +442,8 @@ mod tests {
                         let inventory = world.inventory(&needs, world.needs.len() % 3 == 0);
                         let next = Some((needs, inventory));
                         // It is committed now, or after the one that comes next.
-                        let ready = if random.bool() { next } else { std::mem::replace(&mut under_way, next) };
+                        let ready =
+                            if random.bool() { next } else { std::mem::replace(&mut under_way, next) };
                         if let Some((needs, inventory)) = ready
                             && world.commit(needs, &inventory)
                         {

@@ -69,7 +69,11 @@ pub async fn put(
         let target = folder.join(format!("{sequence}.json"));
         if target.exists() {
             let stored = text_of(&target)?;
-            return if stored == text { Ok(Published::Exists) } else { Err(Refusal::Different { text: stored }) };
+            return if stored == text {
+                Ok(Published::Exists)
+            } else {
+                Err(Refusal::Different { text: stored })
+            };
         }
         let before = read_newest(&folder)?.map(|(before, text)| (before, digest(&text)));
         let before = before.as_ref().map(|(before, digest)| (before, digest.as_str()));
@@ -80,7 +84,13 @@ pub async fn put(
         Ok(published)
     })
     .await?;
-    tracing::info!(namespace = place.namespace, name = place.name, author, sequence, "order to give points up");
+    tracing::info!(
+        namespace = place.namespace,
+        name = place.name,
+        author,
+        sequence,
+        "order to give points up"
+    );
     Ok(match published {
         Published::New => StatusCode::CREATED.into_response(),
         Published::Exists => StatusCode::OK.into_response(),
@@ -103,9 +113,12 @@ async fn key_of(query: &Query<'_>, author: &str) -> Result<PublicKey, Refusal> {
         None => own_key(query).await?,
     };
     let text = pinned.ok_or_else(|| {
-        Refusal::BadThinning(format!("no signing key of site '{author}' is pinned here: accept its Site first"))
+        Refusal::BadThinning(format!(
+            "no signing key of site '{author}' is pinned here: accept its Site first"
+        ))
     })?;
-    text.parse().map_err(|error| Refusal::BadThinning(format!("the pinned key of site '{author}' is none: {error}")))
+    text.parse()
+        .map_err(|error| Refusal::BadThinning(format!("the pinned key of site '{author}' is none: {error}")))
 }
 
 fn believe(text: &str, key: &PublicKey, author: &str) -> Result<Thinning, Refusal> {

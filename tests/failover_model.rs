@@ -102,6 +102,20 @@ fn records_taken_back() {
     holds("records taken back, power loss, 1 write", TAKEN_BACK, RECORDS, &["an embassy is active"]);
 }
 
+/// Claims are deleted under the copies of standbys, in the middle of switches, too.
+#[test]
+fn claims_deleted() {
+    let deletes = World { deletes: true, power: 0, human_fence: false, ..BASE };
+    holds("claims deleted, 3 numbers, 1 write", deletes, Bound::None, &["an embassy is active"]);
+    let lies = World { lies: true, halves: true, numbers: 2, ..deletes };
+    holds(
+        "claims deleted, false attestations, half restores, 2 numbers",
+        lies,
+        RECORDS,
+        &["a site diverged"],
+    );
+}
+
 /// Records and whole namespaces are deleted.
 #[test]
 fn records_lost() {

@@ -82,7 +82,7 @@ fn view(record: &FailoverRecordSpec, pods: bool) -> View {
         site: "luxembourg".to_owned(),
         role: Role::Standby,
         peers: BTreeMap::from([("tallinn".to_owned(), 1)]),
-        volumes: Volumes { condition: VolumeCondition::Clean, at: Some(data(1)) },
+        volumes: Volumes { condition: VolumeCondition::Clean, at: Some(data(1)), ..Volumes::default() },
         ..first()
     };
     let peer = Peer {
@@ -117,6 +117,7 @@ fn view(record: &FailoverRecordSpec, pods: bool) -> View {
         lift_asked: false,
         approved: None,
         suspended: false,
+        replaced: false,
     }
 }
 
@@ -139,7 +140,8 @@ fn switch() -> Vec<Trace> {
         match did {
             Did::Fence => pods = false,
             Did::Backup { .. } => {
-                record.volumes = Volumes { condition: VolumeCondition::Clean, at: Some(data(2)) };
+                record.volumes.condition = VolumeCondition::Clean;
+                record.volumes.at = Some(data(2));
             }
             _ => {}
         }

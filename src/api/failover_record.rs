@@ -82,6 +82,10 @@ pub struct Volumes {
     /// Clean: the point they equal. Live: the point that this reign began with. Restoring: the point being restored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<DataPoint>,
+    /// Uid of each protected claim that this was found in. One that was deleted and made anew is empty, whatever its name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(extend("maxProperties" = 1024))]
+    pub claims: BTreeMap<String, String>,
 }
 
 /// Whether the volumes may be served.

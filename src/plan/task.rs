@@ -109,6 +109,8 @@ impl Task {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::api::failover_record::{DataPoint, Volumes};
     use crate::plan::failover::first_record::first_day;
@@ -156,8 +158,8 @@ mod tests {
         record.volumes = Volumes::default();
         let target = |point: &str| DataPoint { point: point.parse().unwrap(), digest: String::new() };
         assert!(!task.is_current(&record));
-        assert!(task.is_current(&volumes::restoring(&record, &target("2/luxembourg/5"))));
-        assert!(!task.is_current(&volumes::restoring(&record, &target("2/luxembourg/6"))));
+        assert!(task.is_current(&volumes::restoring(&record, &target("2/luxembourg/5"), &BTreeMap::new())));
+        assert!(!task.is_current(&volumes::restoring(&record, &target("2/luxembourg/6"), &BTreeMap::new())));
     }
 
     #[test]

@@ -23,6 +23,7 @@ use crate::api::conditions::Finding;
 use crate::api::conditions::merge;
 use crate::api::data_embassy::DataEmbassyStatus;
 use crate::api::duration;
+use crate::api::failover_record::{FailoverRecordSpec, VolumeCondition};
 use crate::api::recovery_point::Consistency;
 use crate::observe;
 use crate::observe::post::Correspondence;
@@ -255,7 +256,7 @@ impl Round {
     async fn write_record(
         &self,
         record: &FailoverRecord,
-        spec: crate::api::failover_record::FailoverRecordSpec,
+        spec: FailoverRecordSpec,
         why: &str,
     ) -> Result<FailoverRecord, RunError> {
         match act::record::replace(&self.context.client, &self.owner, record, spec, Some(why)).await? {
@@ -327,6 +328,7 @@ impl Round {
                     self.trace(Some(&view), Did::Write(Box::new(record.spec.clone())));
                 }
                 (Action::Note(spec), _) => {
+                    self.tell_replaced(&view, &spec).await;
                     if let Some(written) = self.note(&record, *spec).await? {
                         record = written;
                     }
@@ -340,7 +342,7 @@ impl Round {
                 }
                 (Action::Restore { point, discard }, None) => {
                     invariants::check_restore(&record.spec, discard)?;
-                    let spec = volumes::restoring(&record.spec, &point.data);
+                    let spec = volumes::restoring(&record.spec, &point.data, &self.claim_uids());
                     match self.note(&record, spec).await? {
                         Some(written) => record = written,
                         None => return Ok((view, Action::Restore { point, discard })),
@@ -350,6 +352,17 @@ impl Round {
             }
         }
         Err(RunError::Conflict)
+    }
+
+    /// A copy that somebody deleted is news, though it is made again.
+    async fn tell_replaced(&self, view: &View, next: &FailoverRecordSpec) {
+        let was_whole = volumes::clean_at(&view.record.volumes).is_some();
+        if view.replaced && was_whole && next.volumes.condition == VolumeCondition::Restoring {
+            let note =
+                "a claim that held the copy here was deleted: it is copied again from the vault, whole";
+            tracing::warn!(namespace = self.owner.namespace, name = self.owner.name, "{note}");
+            self.event(true, "ClaimReplaced", "Restore", note).await;
+        }
     }
 
     async fn perform(&mut self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {

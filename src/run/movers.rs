@@ -194,7 +194,9 @@ impl Round {
         way.points.insert(manifest.point.clone(), committed);
         succeeded(memory);
         if manifest.consistency == Consistency::Final && !self.writable_pods() {
-            return self.note(record, volumes::copied(&record.spec, &manifest.point().data)).await;
+            return self
+                .note(record, volumes::copied(&record.spec, &manifest.point().data, &self.claim_uids()))
+                .await;
         }
         Ok(None)
     }

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::core::v1::PersistentVolumeClaim, jiff::Timestamp};
 use kube::ResourceExt;
 
 use super::context::Context;
@@ -24,6 +24,7 @@ use crate::plan::desired::Owner;
 use crate::plan::failover::Order;
 use crate::plan::failover::Peer;
 use crate::plan::failover::View;
+use crate::plan::failover::volumes;
 use crate::plan::manifest::Manifest;
 use crate::trust::signing::PublicKey;
 
@@ -86,6 +87,7 @@ impl Round {
             lift_asked: annotation == Some("lift"),
             approved: self.embassy.spec.failover.approve_discard.clone(),
             suspended: self.embassy.spec.suspend,
+            replaced: volumes::are_replaced(&record.volumes, &self.claim_uids()),
             record: record.clone(),
         }
     }
@@ -97,6 +99,13 @@ impl Round {
         !self.is_closed()
             || self.seen.record.as_ref().is_some_and(|record| !record.spec.carriers.is_empty())
             || self.seen.pods.iter().any(|pod| mounts(pod, &self.seen.claims))
+    }
+
+    /// Each protected claim and its uid.
+    #[must_use]
+    pub fn claim_uids(&self) -> BTreeMap<String, String> {
+        let uid = |claim: &PersistentVolumeClaim| Some((claim.name_any(), claim.uid()?));
+        self.seen.claims.iter().filter_map(uid).collect()
     }
 
     /// Whether the namespace carries the fence's label.

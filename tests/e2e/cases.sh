@@ -247,6 +247,21 @@ case_failures() {
   sql tallinn "drop table ballast" >/dev/null
 }
 
+# The record speaks of the claim that is there now, and calls it whole.
+claim_is_whole() {
+  local uid; uid=$(field luxembourg pvc/data-register-0 '{.metadata.uid}')
+  [ -n "$uid" ] && [ "$uid" != "$1" ] &&
+    [ "$(field luxembourg "failoverrecord/$NAME" '{.spec.volumes.claims.data-register-0}/{.spec.volumes.condition}')" = "$uid/Clean" ]
+}
+claim_told() { in_site luxembourg -n "$NAMESPACE" get events -o jsonpath='{.items[*].reason}' | grep -q ClaimReplaced; }
+
+case_deleted_claim() {
+  local deleted; deleted=$(field luxembourg pvc/data-register-0 '{.metadata.uid}')
+  in_site luxembourg -n "$NAMESPACE" delete pvc data-register-0 --timeout=60s >/dev/null
+  check "a claim that is deleted under the copy is told" until_true 60 "ClaimReplaced" claim_told
+  check "the copy is made again in the new one" until_true 120 "a whole claim" claim_is_whole "$deleted"
+}
+
 # Says 'open' or 'closed'; a probe that cannot run says neither.
 probe() { in_site "$1" -n "$2" exec "$3" -- sh -c "if busybox nc -w 2 $4 $5 -e /bin/busybox 2>/dev/null; then echo open; else echo closed; fi"; }
 same_newest() {

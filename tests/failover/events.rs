@@ -34,6 +34,8 @@ pub struct World {
     pub taken_back: bool,
     /// A record is deleted, alone or with its namespace; two sites only. What it recorded last was posted.
     pub losses: bool,
+    /// Claims are deleted under a copy, and made anew.
+    pub deletes: bool,
     /// Mail flows at once where the link allows: a smaller graph for more numbers.
     pub prompt_mail: bool,
 }
@@ -53,6 +55,7 @@ pub const BASE: World = World {
     halves: false,
     taken_back: false,
     losses: false,
+    deletes: false,
     prompt_mail: true,
 };
 
@@ -83,6 +86,8 @@ pub struct Site {
     pub volume: Volume,
     /// What the record says of them, where that differs.
     pub claim: Option<Volume>,
+    /// Whether the claims were deleted since the last whole restore: then nothing is on the disks.
+    pub hollow: bool,
     pub memory: Memory,
     pub posted: Option<Posted>,
     /// The backup of a record and its word on the volumes.
@@ -122,6 +127,8 @@ pub enum Event {
     Link(usize),
     PowerOff(usize),
     PowerOn(usize),
+    /// The claims are deleted.
+    Delete(usize),
     /// Every Pod of the site is gone; some node keeps its boot id.
     NodesLost(usize),
     Crash(usize),
@@ -218,6 +225,7 @@ impl State {
             booted: site.booted,
             pods: site.pods,
             volume: site.recorded(),
+            replaced: site.hollow && site.recorded().condition == VolumeCondition::Clean,
             letters: site.read,
             drained: bits(&|other| !unread(other)),
             reach: bits(&|other| self.reach(i, towards(i, other))),
@@ -320,6 +328,7 @@ impl World {
                 condition: if pods { VolumeCondition::Live } else { VolumeCondition::Clean },
             },
             claim: None,
+            hollow: false,
             memory: Memory::Whole,
             posted: None,
             kept: None,
@@ -444,6 +453,13 @@ impl World {
                 (site.memory, site.pods, site.claim) = (Memory::Emptied, false, None);
                 site.volume = Volume { copy: NO_POINT, condition: VolumeCondition::Empty };
                 before.sites[i].alive && (before.sites[i].memory == Memory::Gone || before.is_posted(i))
+            }
+            Event::Delete(i) => {
+                let site = &mut state.sites[i];
+                site.hollow = true;
+                let copies =
+                    matches!(site.volume.condition, VolumeCondition::Clean | VolumeCondition::Restoring);
+                site.alive && !site.pods && copies
             }
             Event::NodesLost(i) => {
                 state.sites[i].pods = false;
@@ -611,6 +627,10 @@ impl World {
                 state.new_revision(i);
                 self.check_write(before, state, i, &written, ordered);
             }
+            Do::Doubt => {
+                site.claim = None;
+                site.volume.condition = VolumeCondition::Restoring;
+            }
             Do::Live => {
                 let whole = matches!(site.volume.condition, VolumeCondition::Clean | VolumeCondition::Live);
                 let claim = site.claim.take().filter(|claim| claim.condition == VolumeCondition::Clean);
@@ -633,13 +653,18 @@ impl World {
             Do::Fence => site.pods = false,
             Do::Start => {
                 site.pods = true;
-                if matches!(site.volume.condition, VolumeCondition::Empty | VolumeCondition::Restoring) {
+                if site.hollow
+                    || matches!(site.volume.condition, VolumeCondition::Empty | VolumeCondition::Restoring)
+                {
                     state.broken = Some("an incomplete copy is served");
                 }
             }
             Do::Backup(other) => {
                 if site.pods {
                     state.broken = Some("I7: a final point of volumes in use");
+                }
+                if site.hollow {
+                    state.broken = Some("an incomplete copy is handed over");
                 }
                 let copy = Bytes { data: site.volume.copy.data, epoch: record.epoch };
                 (site.volume, site.claim) = (Volume { copy, condition: VolumeCondition::Clean }, None);
@@ -709,11 +734,17 @@ impl World {
             state.broken = Some("I8: a restore compares with other bytes than are there");
             return;
         }
+        // Only a copy that the record takes for whole is compared by times and sizes alone.
+        if before.sites[i].hollow && before.sites[i].recorded().condition == VolumeCondition::Clean {
+            state.broken = Some("I8: a restore trusts a volume that was deleted");
+            return;
+        }
         let half = self.halves && (condition, old) != (VolumeCondition::Restoring, new);
         let condition = if half { VolumeCondition::Restoring } else { VolumeCondition::Clean };
         state.sites[i].volume = Volume { copy: new, condition };
         if !half {
             state.sites[i].record.reclone = reclone;
+            state.sites[i].hollow = false;
         }
         if whole && !prefix(old.data, new.data) {
             let lost = old.data.iter().zip(new.data).skip_while(|(a, b)| **a == *b).map(|(a, _)| *a).max();
@@ -753,6 +784,9 @@ impl World {
             }
             if self.losses {
                 events.extend([Event::Lose(i), Event::Empty(i)]);
+            }
+            if self.deletes {
+                events.push(Event::Delete(i));
             }
             if self.partial_power {
                 events.push(Event::NodesLost(i));

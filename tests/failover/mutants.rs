@@ -39,6 +39,7 @@ const FENCES: World = World { power: 0, writes: 0, ..BASE };
 const POWER: World = World { human_fence: false, writes: 0, ..BASE };
 const LIES: World = World { power: 0, human_fence: false, lies: true, ..BASE };
 const TAKEN_BACK: World = World { taken_back: true, numbers: 2, writes: 1, ..POWER };
+const DELETES: World = World { deletes: true, power: 0, human_fence: false, ..BASE };
 const LOSSES: World = World { losses: true, numbers: 2, writes: 1, ..FENCES };
 const THREE_LIES: World = World { power: 0, human_fence: false, lies: true, ..THREE };
 
@@ -65,6 +66,8 @@ const TABLE: &[(Rule, Fate)] = &[
             "in the world a record that stops ruling is posted only after the Pods are gone wherever it matters within these bounds; tests/e2e case_fence looks at the containers themselves",
         ),
     ),
+    (Rule::DeletedClaimsAreCopiedAnew, Breaks(DELETES, "I8: a restore trusts a volume that was deleted")),
+    (Rule::OnlyWholeVolumesServe, Breaks(DELETES, "an incomplete copy is served")),
     (Rule::OrderAboveEpoch, Survives("OrderAboveIntents compares with the record's epoch, too")),
     (Rule::OrderAboveIntents, Breaks(FENCES, I10)),
     (

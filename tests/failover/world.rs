@@ -194,6 +194,7 @@ pub struct SmallView {
     pub booted: bool,
     pub pods: bool,
     pub volume: Volume,
+    pub replaced: bool,
     pub letters: [Option<Letter>; MOST],
     /// A bit for each other site.
     pub drained: u8,
@@ -212,6 +213,8 @@ pub enum Do {
     Nothing,
     Write(Record),
     Live,
+    /// The volumes are no copy any more.
+    Doubt,
     Fence,
     Start,
     /// To that point; and whether bytes are still to be given up after it.
@@ -276,7 +279,7 @@ fn real_record(setting: Setting, me: usize, r: &Record, volume: Volume) -> Failo
         diverged: setting.optional(r.diverged),
         reclone: r.reclone,
         handover: r.handover.map(|copy| data_point(setting, copy)),
-        volumes: Volumes { condition: volume.condition, at },
+        volumes: Volumes { condition: volume.condition, at, ..Volumes::default() },
         ancestry: vec![],
         objects: None,
         boot_ids: BTreeSet::new(),
@@ -431,6 +434,7 @@ pub fn real_view(setting: Setting, view: &SmallView) -> View {
             .optional(view.approved)
             .map(|epoch| ApproveDiscard { number: epoch.number, site: epoch.site }),
         suspended: false,
+        replaced: view.replaced,
         record,
     }
 }
@@ -487,6 +491,7 @@ fn small_action(setting: Setting, real: &View, action: Action) -> Do {
             invariants::check_write(&real.record, &written),
             Do::Write(small_record(setting, &written)),
         ),
+        Action::Note(written) if written.volumes.condition == VolumeCondition::Restoring => Do::Doubt,
         Action::Note(_) => Do::Live,
         Action::Fence => Do::Fence,
         Action::Start => guarded(invariants::check_start(&real.record), Do::Start),

@@ -83,6 +83,7 @@ fn view(register: &Register) -> View {
         lift_asked: annotation == Some("lift"),
         approved: None,
         suspended: register.embassy.spec.suspend,
+        replaced: false,
     }
 }
 

@@ -8,7 +8,7 @@ use super::{
     orders::{Step, judge},
     rules::{Rule, applies, every, requires},
     view::{Point, View},
-    volumes,
+    volumes, whole,
 };
 use crate::api::{
     data_embassy::ApproveDiscard,
@@ -48,6 +48,7 @@ pub fn decide(view: &View) -> Action {
     cold_start(view)
         .or_else(|| human_fence(view))
         .or_else(|| housekeeping(view))
+        .or_else(|| whole::recopied(view))
         .or_else(|| yield_to_peer(view))
         .or_else(|| confirmation(view))
         .or_else(|| lift(view))
@@ -268,6 +269,9 @@ fn fence_or(view: &View, otherwise: impl FnOnce() -> Action) -> Action {
 /// Rows 5b and 5c. The reign's origin is on record before the first Pod may write.
 fn ruling(view: &View) -> Action {
     let record = &view.record;
+    if let Some(waits) = whole::refused(view) {
+        return waits;
+    }
     if applies(Rule::LiveBeforeStart, record.volumes.condition != VolumeCondition::Live) {
         return Action::Note(Box::new(volumes::live(record)));
     }
@@ -296,10 +300,10 @@ fn demoting(view: &View) -> Action {
                 record.handover = Some(point);
             })
         }
-        None => match &view.record.intent {
+        None => whole::refused(view).unwrap_or_else(|| match &view.record.intent {
             Some(intent) if view.reaches(&intent.site) => Action::Backup(intent.site.clone()),
             _ => Action::Wait("the vault, for the final recovery point"),
-        },
+        }),
     }
 }
 

@@ -46,7 +46,7 @@ pub fn begin(before: &Before) -> Beginning {
         None => Beginning::Join("every vault, since any may hold a history of this site"),
         Some(Some(own)) => after_loss(before, own),
         Some(None) if before.site == before.home => {
-            let volumes = Volumes { condition: VolumeCondition::Live, at: None };
+            let volumes = Volumes { condition: VolumeCondition::Live, ..Volumes::default() };
             let record = record(before, Role::Active, Epoch::new(1, before.home), volumes);
             Beginning::Record(Box::new(record), "first enabling at home")
         }
@@ -71,9 +71,11 @@ fn after_loss(before: &Before, own: &Document) -> Beginning {
                  them away and delete the PersistentVolumeClaims, then this site joins as a standby",
             );
         }
-        (true, role) if role.owns() => {
-            (Role::Active, own.epoch.clone(), Volumes { condition: VolumeCondition::Live, at: None })
-        }
+        (true, role) if role.owns() => (
+            Role::Active,
+            own.epoch.clone(),
+            Volumes { condition: VolumeCondition::Live, ..Volumes::default() },
+        ),
         _ => (Role::Standby, epoch, Volumes::default()),
     };
     let mut record = record(before, role, epoch, volumes);
@@ -128,7 +130,7 @@ pub fn adopt(record: &FailoverRecordSpec, own: &Document) -> Option<FailoverReco
     }
     adopted.sequence = own.sequence.max(record.sequence);
     let mine = own.epoch.site == record.site;
-    let live = Volumes { condition: VolumeCondition::Live, at: record.volumes.at.clone() };
+    let live = Volumes { condition: VolumeCondition::Live, ..record.volumes.clone() };
     match own.role {
         role if role.owns() && mine => {
             adopted.role = if role == Role::Demoted { Role::Demoted } else { Role::Active };
@@ -157,7 +159,7 @@ pub fn adopt(record: &FailoverRecordSpec, own: &Document) -> Option<FailoverReco
         }
         _ if record.role == Role::Standby && record.volumes.condition != VolumeCondition::Empty => {
             let at = own.at.clone().or_else(|| record.volumes.at.clone());
-            adopted.volumes = Volumes { condition: VolumeCondition::Restoring, at };
+            adopted.volumes = Volumes { condition: VolumeCondition::Restoring, at, ..Volumes::default() };
         }
         _ => {}
     }
@@ -283,7 +285,11 @@ mod tests {
         let mut record = made(begin(&before("tallinn", "luxembourg", &boots)));
         record.role = Role::Standby;
         record.epoch = Epoch::new(2, "luxembourg");
-        record.volumes = Volumes { condition: VolumeCondition::Clean, at: Some(data("2/luxembourg/3")) };
+        record.volumes = Volumes {
+            condition: VolumeCondition::Clean,
+            at: Some(data("2/luxembourg/3")),
+            ..Volumes::default()
+        };
         let mut later = FailoverRecordSpec { revision: 9, ..record.clone() };
         own(&mut later);
         adopt(&record, &document(&later, false)).unwrap()
@@ -295,7 +301,11 @@ mod tests {
             own.revision = 1;
             own.volumes.at = Some(data("2/luxembourg/4"));
         });
-        let expected = Volumes { condition: VolumeCondition::Restoring, at: Some(data("2/luxembourg/4")) };
+        let expected = Volumes {
+            condition: VolumeCondition::Restoring,
+            at: Some(data("2/luxembourg/4")),
+            ..Volumes::default()
+        };
         assert_eq!((adopted.volumes, adopted.revision), (expected, 2));
     }
 
@@ -329,7 +339,11 @@ mod tests {
     #[test]
     fn a_restored_record_of_a_standby_does_not_vouch_for_the_volumes() {
         let adopted = restored_standby(|own| own.volumes.at = Some(data("2/luxembourg/7")));
-        let expected = Volumes { condition: VolumeCondition::Restoring, at: Some(data("2/luxembourg/7")) };
+        let expected = Volumes {
+            condition: VolumeCondition::Restoring,
+            at: Some(data("2/luxembourg/7")),
+            ..Volumes::default()
+        };
         assert_eq!((adopted.role, adopted.volumes), (Role::Standby, expected));
     }
 

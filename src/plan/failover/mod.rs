@@ -16,6 +16,7 @@ pub mod rules;
 pub mod trace;
 pub mod view;
 pub mod volumes;
+mod whole;
 
 pub use decide::{Action, decide};
 pub use document::Document;

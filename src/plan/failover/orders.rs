@@ -216,7 +216,11 @@ mod tests {
         record.role = role;
         record.epoch = Epoch::new(1, "tallinn");
         if !role.owns() {
-            record.volumes = Volumes { condition: VolumeCondition::Clean, at: Some(data("1/tallinn/4")) };
+            record.volumes = Volumes {
+                condition: VolumeCondition::Clean,
+                at: Some(data("1/tallinn/4")),
+                ..Volumes::default()
+            };
         }
         record
     }

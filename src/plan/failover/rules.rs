@@ -30,6 +30,10 @@ pub enum Rule {
     LiftIsConfirmed,
     /// A site reports itself as ruling while a writable Pod remains.
     PodsAreRuling,
+    /// A copy whose claim was deleted is no copy any more.
+    DeletedClaimsAreCopiedAnew,
+    /// 5: what is not whole is neither served nor copied as if it were.
+    OnlyWholeVolumesServe,
     /// 4: an order is above the record's epoch.
     OrderAboveEpoch,
     /// 4: an order is above what the record gave away, asked back or yields to.

@@ -88,6 +88,9 @@ pub struct View {
     pub approved: Option<ApproveDiscard>,
     /// Whether the `DataEmbassy` is suspended: no new order takes effect.
     pub suspended: bool,
+    /// Whether a claim that the record speaks of is not the one that is here.
+    #[serde(default)]
+    pub replaced: bool,
 }
 
 impl View {
@@ -159,6 +162,7 @@ pub fn quiet(record: FailoverRecordSpec, others: impl IntoIterator<Item = (Strin
         lift_asked: false,
         approved: None,
         suspended: false,
+        replaced: false,
         record,
     }
 }

@@ -1,6 +1,8 @@
 //! What a restore, a copy or a reign does to the record's knowledge of the volumes. Each is written before the act that
 //! makes it true, or after the one that ends it; none is a new revision, since no decision of the peer depends on it.
 
+use std::collections::BTreeMap;
+
 use super::{lineage, view::Point};
 use crate::api::failover_record::{DataPoint, FailoverRecordSpec, VolumeCondition, Volumes};
 
@@ -10,10 +12,29 @@ pub fn clean_at(volumes: &Volumes) -> Option<&DataPoint> {
     volumes.at.as_ref().filter(|_| volumes.condition == VolumeCondition::Clean)
 }
 
-/// Before the first byte of a restore is written. The objects of this namespace belong to bytes that are given up.
+/// Before the first byte of a restore into these claims is written. The objects of this namespace belong to bytes that are
+/// given up.
 #[must_use]
-pub fn restoring(record: &FailoverRecordSpec, target: &DataPoint) -> FailoverRecordSpec {
-    FailoverRecordSpec { objects: None, ..with(record, VolumeCondition::Restoring, Some(target.clone())) }
+pub fn restoring(
+    record: &FailoverRecordSpec,
+    target: &DataPoint,
+    claims: &BTreeMap<String, String>,
+) -> FailoverRecordSpec {
+    let begun = with(record, VolumeCondition::Restoring, Some(target.clone()));
+    FailoverRecordSpec { objects: None, ..within(begun, claims.clone()) }
+}
+
+/// After a claim that held the copy was deleted: what is there now, if anything, is not it. A restore makes it whole.
+#[must_use]
+pub fn replaced(record: &FailoverRecordSpec) -> FailoverRecordSpec {
+    let lost = with(record, VolumeCondition::Restoring, record.volumes.at.clone());
+    within(lost, BTreeMap::new())
+}
+
+/// Whether these claims are not all that the record speaks of. A record that names none does not tell.
+#[must_use]
+pub fn are_replaced(volumes: &Volumes, claims: &BTreeMap<String, String>) -> bool {
+    volumes.claims.iter().any(|(name, uid)| claims.get(name) != Some(uid))
 }
 
 /// After a restore to `point` ended with every byte on disk. What was given up is gone with it; a later restore gives up
@@ -27,13 +48,18 @@ pub fn restored(record: &FailoverRecordSpec, point: &Point) -> FailoverRecordSpe
     }
 }
 
-/// After a copy of volumes that nobody writes was committed as `point`, with the objects that this namespace holds.
+/// After a copy of volumes that nobody writes, in these claims, was committed as `point`, with the objects that this
+/// namespace holds.
 #[must_use]
-pub fn copied(record: &FailoverRecordSpec, point: &DataPoint) -> FailoverRecordSpec {
+pub fn copied(
+    record: &FailoverRecordSpec,
+    point: &DataPoint,
+    claims: &BTreeMap<String, String>,
+) -> FailoverRecordSpec {
     let complete = record.objects_due().is_none();
     FailoverRecordSpec {
         objects: complete.then(|| point.point.clone()),
-        ..with(record, VolumeCondition::Clean, Some(point.clone()))
+        ..within(with(record, VolumeCondition::Clean, Some(point.clone())), claims.clone())
     }
 }
 
@@ -72,7 +98,13 @@ fn with(
     condition: VolumeCondition,
     at: Option<DataPoint>,
 ) -> FailoverRecordSpec {
-    FailoverRecordSpec { volumes: Volumes { condition, at }, ..record.clone() }
+    let volumes = Volumes { condition, at, claims: record.volumes.claims.clone() };
+    FailoverRecordSpec { volumes, ..record.clone() }
+}
+
+fn within(mut record: FailoverRecordSpec, claims: BTreeMap<String, String>) -> FailoverRecordSpec {
+    record.volumes.claims = claims;
+    record
 }
 
 #[cfg(test)]
@@ -82,6 +114,10 @@ mod tests {
 
     fn record() -> FailoverRecordSpec {
         first_day("luxembourg", "tallinn")
+    }
+
+    fn claims(uid: &str) -> BTreeMap<String, String> {
+        BTreeMap::from([("data".to_owned(), uid.to_owned())])
     }
 
     fn data(point: &str) -> DataPoint {
@@ -109,7 +145,7 @@ mod tests {
 
     #[test]
     fn resuming_within_an_epoch_begins_no_new_line() {
-        let stopped = copied(&record(), &data("1/luxembourg/4"));
+        let stopped = copied(&record(), &data("1/luxembourg/4"), &claims("a"));
         assert!(live(&stopped).ancestry.is_empty(), "the reign goes on where it stopped");
     }
 
@@ -131,7 +167,7 @@ mod tests {
     #[test]
     fn a_restore_leaves_the_objects_due_whosever_point_it_was() {
         let own = Point { data: data("1/luxembourg/4"), ancestry: vec![] };
-        let begun = restoring(&copied(&record(), &own.data), &own.data);
+        let begun = restoring(&copied(&record(), &own.data, &claims("a")), &own.data, &claims("a"));
         let running = live(&restored(&begun, &own));
         assert_eq!(running.objects_due(), Some(&own.data.point), "as after the loss of the namespace");
         assert_eq!(activated(&running).objects_due(), None);
@@ -149,7 +185,7 @@ mod tests {
             "a cancelled switch would undo each change since the reign began"
         );
         assert_eq!(
-            copied(&reign, &data("3/luxembourg/2")).objects_due(),
+            copied(&reign, &data("3/luxembourg/2"), &claims("a")).objects_due(),
             None,
             "a switch that is taken back"
         );
@@ -158,11 +194,24 @@ mod tests {
     #[test]
     fn objects_that_did_not_all_arrive_stay_due() {
         let begun = live(&restored(&record(), &Point { data: data("1/tallinn/6"), ancestry: vec![] }));
-        assert!(copied(&begun, &data("3/luxembourg/1")).objects_due().is_some());
+        assert!(copied(&begun, &data("3/luxembourg/1"), &claims("a")).objects_due().is_some());
     }
 
     #[test]
     fn a_restore_that_was_begun_is_no_clean_copy() {
-        assert_eq!(clean_at(&restoring(&record(), &data("1/tallinn/6")).volumes), None);
+        assert_eq!(clean_at(&restoring(&record(), &data("1/tallinn/6"), &claims("a")).volumes), None);
+    }
+
+    #[test]
+    fn a_claim_that_was_deleted_takes_the_copy_with_it_whatever_has_its_name_now() {
+        let point = Point { data: data("1/tallinn/6"), ancestry: vec![] };
+        let restored = restored(&restoring(&record(), &point.data, &claims("a")), &point);
+        assert!(!are_replaced(&restored.volumes, &claims("a")));
+        assert!(are_replaced(&restored.volumes, &claims("b")), "made anew");
+        assert!(are_replaced(&restored.volumes, &BTreeMap::new()), "gone");
+        let lost = replaced(&restored);
+        assert_eq!(clean_at(&lost.volumes), None);
+        assert_eq!(lost.volumes.at, Some(point.data), "and is restored to no older point");
+        assert!(!are_replaced(&lost.volumes, &claims("b")), "it is told once");
     }
 }

@@ -31,6 +31,8 @@ enum Command {
     Guard(guard::Arguments),
     /// Move a namespace's data once; run by the operator as a Job.
     Mover(mover::arguments::Arguments),
+    /// Hand the key that comes on standard input to the mover that waits for it in this Pod; run by `kubectl embassy unseal`.
+    Unseal(mover::unseal::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         Command::Controller(arguments) => controller(arguments),
         Command::Vault(arguments) => vault(arguments),
         Command::Guard(arguments) => guarded(&arguments),
+        Command::Unseal(arguments) => mover::unseal::bring(&arguments).map_err(Into::into),
         Command::Mover(arguments) => {
             telemetry::start(LogFormat::Json);
             return mover::run::run(arguments);

@@ -103,7 +103,7 @@ async fn prepare() -> ApiServer {
         tokio::time::timeout(Duration::from_mins(1), established).await.unwrap().unwrap();
     }
     let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(server.client.clone());
-    for name in ["land-register", "population-register"] {
+    for name in ["land-register", "population-register", "health-register"] {
         let namespace = serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
         namespaces.create(&PostParams::default(), &namespace).await.unwrap();
     }

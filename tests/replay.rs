@@ -118,6 +118,7 @@ fn view(record: &FailoverRecordSpec, pods: bool) -> View {
         approved: None,
         suspended: false,
         replaced: false,
+        sealed: false,
     }
 }
 

@@ -43,6 +43,10 @@ use super::replication::{Depth, Replication};
 #[x_kube(
     validation = ("!(self.home in self.embassies)", "spec.embassies must not name spec.home: an embassy is a site other than home"),
     validation = ("self.home == oldSelf.home", "spec.home cannot change: to move the register use a Failover; to make another site home, create a new DataEmbassy"),
+    validation = ("(self.standby == 'Sealed') == (self.keys.custody == 'Home')", "spec.standby Sealed and spec.keys.custody Home go together: a site that has the key can read the data, and one that has none can keep no volume in plain form. Set both or neither"),
+    validation = ("oldSelf.keys.custody == self.keys.custody || oldSelf.keys.custody == 'Home'", "spec.keys.custody cannot become Home: keys that an embassy has cannot be taken back from it. Make a new DataEmbassy, whose copies begin with a new key"),
+    validation = ("self.standby != 'Sealed' || !has(self.drills)", "spec.drills must be left out where spec.standby is Sealed: the embassy has no key to rehearse with. Order a Drill at home instead"),
+    validation = ("self.standby != 'Sealed' || has(self.replication.verification)", "spec.replication.verification is needed where spec.standby is Sealed: nothing is restored there, so only reading back what lies in the vault shows that it is whole"),
     validation = ("oldSelf.embassies.all(e, e in self.embassies) || self.suspend", "spec.embassies loses a site: set spec.suspend: true in the same change, so that nothing is copied or switched while sites differ")
 )]
 pub struct DataEmbassySpec {
@@ -140,6 +144,8 @@ pub enum Standby {
     /// Standby volumes in plain form, kept at the newest recovery point.
     #[default]
     Warm,
+    /// Only what is encrypted; a person who has the key brings it to a takeover.
+    Sealed,
 }
 
 /// Who holds the repository keys.
@@ -157,6 +163,8 @@ pub enum Custody {
     /// At the embassy as well, so that it can take over without asking home.
     #[default]
     Embassy,
+    /// At home, and with the people who took a copy out of it.
+    Home,
 }
 
 /// How storage is named at the other sites.

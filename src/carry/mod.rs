@@ -6,6 +6,7 @@ pub mod export;
 pub mod failure;
 pub mod folder;
 pub mod import;
+pub mod keys;
 pub mod line;
 pub mod list;
 mod needs;

@@ -66,6 +66,9 @@ pub struct CommonArguments {
     /// Bytes a second that may be sent to or fetched from the vault.
     #[arg(long)]
     pub bandwidth: Option<u64>,
+    /// Folder, in memory only, through which a person brings the repository's key; it is not among the credentials then.
+    #[arg(long)]
+    pub unseal: Option<PathBuf>,
     /// In which hours of each day, such as `07:00-19:00 Europe/Tallinn`.
     #[arg(long, requires = "bandwidth")]
     pub bandwidth_during: Option<Hours>,

@@ -17,5 +17,6 @@ pub mod restore;
 pub mod run;
 mod source;
 mod survey;
+pub mod unseal;
 mod vault;
 pub mod verify;

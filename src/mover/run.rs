@@ -29,6 +29,7 @@ use super::{
     first_copy, inventory,
     outcome::Outcome,
     restore::{Expected, RestoreParameters, restore},
+    unseal,
     verify::{self, verify},
 };
 use crate::plan::drill::objects::{Rehearsal, rehearsed};
@@ -160,7 +161,12 @@ fn repository(common: &CommonArguments) -> Result<(Arc<dyn Store>, String), Fail
         let holds = move || hours.as_ref().is_none_or(|hours| hours.contain(Timestamp::now()));
         client = client.with_throttle(Throttle::new(move || holds().then_some(limit)));
     }
-    Ok((Arc::new(client), credential(&common.vault, "repository-key")?))
+    let store: Arc<dyn Store> = Arc::new(client);
+    let key = match &common.unseal {
+        Some(folder) => unseal::wait(folder, |key| Engine::open(store.clone(), key).map(drop))?,
+        None => credential(&common.vault, "repository-key")?,
+    };
+    Ok((store, key))
 }
 
 fn material(vault: &VaultArguments) -> Result<Material, Failure> {

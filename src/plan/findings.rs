@@ -5,6 +5,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::{
+    custody,
     failover::{Action, Peer, View, impasse},
     manifest::Manifest,
     schedule,
@@ -61,6 +62,12 @@ fn ready(facts: &Facts, found: &[Finding], stalled: &Finding) -> Finding {
             true,
             "Protected",
             "the register runs here and is protected abroad",
+        ),
+        (None, Role::Standby) if facts.view.sealed => Finding::new(
+            ConditionType::Ready,
+            true,
+            "Sealed",
+            "ready to take over once a person brings the key",
         ),
         (None, Role::Standby) => {
             Finding::new(ConditionType::Ready, true, "InStep", "ready to take over from the newest copy")
@@ -143,6 +150,9 @@ fn protected(facts: &Facts) -> Finding {
     let Some(newest) = facts.newest else {
         return finding(Some(false), "NoRecoveryPoint", "there is no recovery point yet".to_owned());
     };
+    if let Some(unprotected) = custody::unprotected(facts.unkept) {
+        return unprotected;
+    }
     let age = age_of(newest, facts.now);
     let rpo = duration::parse(&facts.spec.replication.rpo).unwrap_or_default();
     let active = facts.view.record.role == Role::Active;
@@ -318,6 +328,7 @@ fn promotable(facts: &Facts) -> Finding {
             "the newest copy is damaged at the vault: see condition Verified for what and what to do"
                 .to_owned(),
         ),
+        (Role::Standby, _) if facts.view.sealed => custody::promotable(facts.newest),
         (Role::Standby, VolumeCondition::Clean | VolumeCondition::Restoring)
             if facts.rehearsed.lacking.is_some() =>
         {

@@ -1,6 +1,7 @@
 //! Pure: what should be, from what was seen. No client, async, clock, randomness or environment.
 
 pub mod bandwidth;
+mod custody;
 pub mod desired;
 pub mod divergence;
 pub mod drill;

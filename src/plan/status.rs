@@ -15,7 +15,7 @@ use super::{
 use crate::api::{
     conditions::merge,
     data_embassy::{DataEmbassySpec, DataEmbassyStatus, PointStatus, SiteReport, VerificationStatus},
-    epoch::PointRef,
+    epoch::{Epoch, PointRef},
     failover_record::{FailoverRecordSpec, Role},
 };
 
@@ -69,6 +69,8 @@ pub struct Facts<'a> {
     pub rehearsed: &'a Standing,
     /// How far each vault was thinned out; at the active site only.
     pub thinned: BTreeMap<&'a str, &'a thinning::Standing>,
+    /// Epochs whose keys are in this cluster only, where people are to keep copies.
+    pub unkept: &'a [Epoch],
     /// Fields in which the spec here differs from the mandate.
     pub drift: &'a [String],
     /// Now.
@@ -168,7 +170,9 @@ pub(super) fn phase(facts: &Facts) -> (&'static str, Option<String>) {
         Action::Fence => ("Fencing", Some("stopping everything that uses the protected volumes".to_owned())),
         Action::Start => ("Starting", Some("starting the register".to_owned())),
         Action::Restore { point, .. } => {
-            ("Restoring", Some(format!("bringing the volumes to recovery point {}", point.data.point)))
+            let key =
+                if facts.view.sealed { "; its mover waits for the key: kubectl embassy unseal" } else { "" };
+            ("Restoring", Some(format!("bringing the volumes to recovery point {}{key}", point.data.point)))
         }
         Action::Backup(_) => {
             ("Copying", Some("keeping the bytes of this site as a recovery point".to_owned()))

@@ -100,10 +100,17 @@ impl Run<'_> {
         };
         let epoch = &manifest.point.epoch;
         let Some(key) = repository_keys::find(&round.context.keeper, &round.owner, epoch).await? else {
-            let text = format!(
-                "the repository key of epoch {epoch} is not at this site: it comes with the next mandate of {}",
-                epoch.site
-            );
+            let text = if round.is_sealed() {
+                format!(
+                    "this site is sealed and has no key of epoch {epoch}: order the drill at {}",
+                    round.parties.home
+                )
+            } else {
+                format!(
+                    "the repository key of epoch {epoch} is not at this site: it comes with the next mandate of {}",
+                    epoch.site
+                )
+            };
             return Ok(Some(self.waiting(text)));
         };
         let mut arguments = repository_arguments(&round.owner, epoch, &access.url);
@@ -122,8 +129,9 @@ impl Run<'_> {
             claims: &manifest.claims,
             stamp: Timestamp::now().as_millisecond(),
             node: None,
+            unseal: None,
         });
-        act::movers::start(&round.context.client, &job, credentials(access, key)).await?;
+        act::movers::start(&round.context.client, &job, credentials(access, Some(key))).await?;
         Ok(None)
     }
 }

@@ -6,13 +6,14 @@ use std::{
 };
 
 use futures::SinkExt;
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{api::batch::v1::Job, jiff::Timestamp};
 use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
 
 use super::context::Context;
 use super::error::RunError;
 use super::link::{self, Links};
 use super::memory::{Courier, Memory};
+use super::movers::task;
 use super::parties::Parties;
 use super::round::Round;
 use crate::act;
@@ -203,6 +204,7 @@ impl Round {
         self.thin_out(memory, &view.record).await;
         self.write_mail(memory, &view.record).await?;
         self.keep_points(memory).await?;
+        self.find_unkept_keys(memory, &view.record).await?;
         self.report(memory, &view, &action).await?;
         Ok(self.next_look(memory, &view, &action))
     }
@@ -210,7 +212,7 @@ impl Round {
     async fn first_record(&self, memory: &Memory) -> Result<Result<FailoverRecord, String>, RunError> {
         let others = self.parties.others.iter();
         let peers = others.map(|site| {
-            let report = memory.report(site, self.parties.vault_towards(site));
+            let report = memory.report(&self.parties, site);
             (site.as_str(), report.map(|report| &report.document))
         });
         let all_read = self.links.values().all(|link| link.reach);
@@ -389,8 +391,18 @@ impl Round {
                 let vault = self.parties.vault_towards(towards).to_owned();
                 self.copy(memory, &vault, Consistency::Final).await
             }
+            Action::Wait(_) if view.sealed => self.end_restores().await,
             _ => Ok(()),
         }
+    }
+
+    /// Where the site is sealed, a restore whose order was withdrawn would wait for its key for ever.
+    async fn end_restores(&self) -> Result<(), RunError> {
+        let restores = |job: &&Job| matches!(task(job), Some(Task::Restore(_)));
+        for job in self.seen.jobs.iter().filter(restores) {
+            act::movers::remove(&self.context.client, job).await?;
+        }
+        Ok(())
     }
 
     /// A copy of the running register, when one is due.

@@ -1,6 +1,6 @@
 //! What this site writes to the others: reports, and as the active site mandates.
 
-use std::time::Instant;
+use std::{collections::BTreeSet, time::Instant};
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 use kube::ResourceExt;
@@ -11,6 +11,8 @@ use super::repository_keys;
 use super::round::{Round, pinned_key, pinned_recipient};
 use crate::api::EMBASSY_LABEL;
 use crate::api::MANAGED_BY;
+use crate::api::data_embassy::Custody;
+use crate::api::epoch::Epoch;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::observe::post::{Mailbox, report_of};
 use crate::plan::desired::storage::ClaimDeclaration;
@@ -97,7 +99,8 @@ impl Round {
     /// The readers of a vault that wait for an echo.
     fn asking<'a>(&'a self, memory: &Memory, vault: &str) -> Vec<&'a str> {
         let readers = self.parties.others.iter().filter(|site| self.parties.vault_towards(site) == vault);
-        let asks = |site: &&String| memory.report(site, vault).is_some_and(|report| report.document.asks);
+        let asks =
+            |site: &&String| memory.report(&self.parties, site).is_some_and(|report| report.document.asks);
         readers.filter(asks).map(String::as_str).collect()
     }
 
@@ -122,7 +125,7 @@ impl Round {
         next.enclosed.iter().any(|enclosure| {
             let sent = last.enclosed.iter().find(|sent| sent.site == enclosure.site);
             let sent = sent.and_then(|sent| report_of(&sent.letter)).map(|report| report.document);
-            let news = memory.report(&enclosure.site, &enclosure.site);
+            let news = memory.report(&self.parties, &enclosure.site);
             news.is_some_and(|news| is_due(sent.as_ref(), &news.document, &asking))
         })
     }
@@ -142,6 +145,9 @@ impl Round {
         epochs.push(record.epoch.clone());
         epochs.sort();
         epochs.dedup();
+        if !self.may_hold_keys(&reader) {
+            epochs.clear();
+        }
         let sent = way.own.as_ref().and_then(|mailbox| mailbox.mandate.as_ref());
         let same = sent.is_some_and(|(_, Introduced { mandate: sent, .. })| {
             sent.spec == self.embassy.spec
@@ -163,6 +169,36 @@ impl Round {
             mandate: Mandate { version: MANDATE_VERSION, spec: self.embassy.spec.clone(), claims, keys },
         };
         self.post(memory, vault, Says::Mandate(Box::new(introduced))).await
+    }
+
+    /// Whether the keys of this site's repositories go to that site. Home always has all of them.
+    fn may_hold_keys(&self, site: &str) -> bool {
+        self.embassy.spec.keys.custody == Custody::Embassy || site == self.parties.home
+    }
+
+    /// Where the keys stay at home: which of them nobody has a copy of. What was proved once is not looked at again.
+    pub async fn find_unkept_keys(
+        &self,
+        memory: &mut Memory,
+        record: &FailoverRecordSpec,
+    ) -> Result<(), RunError> {
+        memory.unkept.clear();
+        if self.embassy.spec.keys.custody != Custody::Home || !self.parties.at_home() {
+            return Ok(());
+        }
+        let points = memory.points().map(|committed| &committed.manifest.point.epoch);
+        let own = points
+            .chain(record.role.rules().then_some(&record.epoch))
+            .filter(|epoch| epoch.site == record.site);
+        let epochs: BTreeSet<Epoch> = own.filter(|epoch| !memory.kept.contains(epoch)).cloned().collect();
+        for epoch in epochs {
+            if repository_keys::is_kept(&self.context.keeper, &self.owner, &epoch).await? {
+                memory.kept.insert(epoch);
+            } else {
+                memory.unkept.push(epoch);
+            }
+        }
+        Ok(())
     }
 
     fn claim_declarations(&self) -> Vec<ClaimDeclaration> {

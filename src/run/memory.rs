@@ -1,12 +1,13 @@
 //! What is remembered of one embassy between reconciles; losing it costs time only.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
 use super::drills::Rehearsal;
 use super::keeper::Access;
+use super::parties::Parties;
 use super::thinning::Thinned;
 use super::verification::Verification;
 use crate::api::epoch::{Epoch, PointRef};
@@ -40,6 +41,10 @@ pub struct Memory {
     pub verification: Verification,
     /// How far each vault was thinned out, by its site.
     pub thinnings: BTreeMap<String, Thinned>,
+    /// Epochs whose keys people have copies of.
+    pub kept: BTreeSet<Epoch>,
+    /// Epochs whose keys are in this cluster only, where people are to keep copies.
+    pub unkept: Vec<Epoch>,
     /// The drill that is under way.
     pub rehearsal: Option<Rehearsal>,
 }
@@ -92,21 +97,25 @@ impl Way {
 }
 
 impl Memory {
+    /// The mailbox in which a site is met; none of one that home passes on: the mailbox there is home's.
+    fn met(&self, parties: &Parties, site: &str) -> Option<&Mailbox> {
+        let vault = Some(parties.vault_towards(site)).filter(|_| parties.share_vault(site))?;
+        self.ways.get(vault)?.met.as_ref()
+    }
+
     /// The last report of a site, from itself or passed on.
     #[must_use]
-    pub fn report(&self, site: &str, vault: &str) -> Option<&Report> {
-        self.passed_on
-            .get(site)
-            .map(|passed| &passed.report)
-            .or_else(|| self.ways.get(vault)?.met.as_ref()?.report.as_ref())
+    pub fn report(&self, parties: &Parties, site: &str) -> Option<&Report> {
+        let passed_on = self.passed_on.get(site).map(|passed| &passed.report);
+        passed_on.or_else(|| self.met(parties, site)?.report.as_ref())
     }
 
     /// How long ago the last letter of a site came, by this site's monotonic clock.
     #[must_use]
-    pub fn silence(&self, site: &str, vault: &str) -> Option<Duration> {
+    pub fn silence(&self, parties: &Parties, site: &str) -> Option<Duration> {
         let heard = match self.passed_on.get(site) {
             Some(passed) => passed.heard,
-            None => self.ways.get(vault)?.met.as_ref()?.heard,
+            None => self.met(parties, site)?.heard,
         };
         heard.map(|heard| heard.elapsed())
     }
@@ -133,5 +142,41 @@ impl Memory {
     pub fn newest(&self, of: impl Fn(&Epoch) -> bool) -> Option<&Manifest> {
         let points = self.points().map(|committed| &committed.manifest);
         points.filter(|manifest| of(&manifest.point.epoch)).max_by(|one, other| one.point.cmp(&other.point))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
+
+    use super::*;
+    use crate::plan::failover::document::document;
+    use crate::plan::failover::first_record::first_day;
+
+    /// What luxembourg knows once it read a report of tallinn that passes nothing on.
+    fn memory() -> Memory {
+        let report = Report {
+            time: Time(Timestamp::UNIX_EPOCH),
+            mandate: 0,
+            document: document(&first_day("tallinn", "luxembourg"), true),
+            newest: None,
+            verified: None,
+            verification: None,
+            enclosed: vec![],
+            certificates: BTreeMap::new(),
+        };
+        let met = Mailbox { report: Some(report), heard: Some(Instant::now()), ..Mailbox::default() };
+        let way = Way { met: Some(met), ..Way::default() };
+        Memory { ways: BTreeMap::from([("luxembourg".to_owned(), way)]), ..Memory::default() }
+    }
+
+    #[test]
+    fn homes_word_is_not_taken_for_that_of_another_embassy() {
+        let others = vec!["tallinn".to_owned(), "riga".to_owned()];
+        let parties = Parties { me: "luxembourg".to_owned(), home: "tallinn".to_owned(), others };
+        let memory = memory();
+        assert!(memory.report(&parties, "tallinn").is_some());
+        assert!(memory.report(&parties, "riga").is_none(), "nothing was heard of riga");
+        assert_eq!(memory.silence(&parties, "riga"), None);
     }
 }

@@ -46,12 +46,19 @@ pub(super) fn activate_arguments(manifest: &Manifest, namespace: &str) -> Vec<St
 }
 
 impl Round {
-    /// The Job of a task, at the vault of that address.
-    pub(super) fn job(&self, memory: &Memory, task: &Task, url: &str) -> Result<Job, RunError> {
+    /// The Job of a task, at the vault of that address; it waits for a person with the key if this site has none.
+    pub(super) fn job(
+        &self,
+        memory: &Memory,
+        task: &Task,
+        url: &str,
+        has_key: bool,
+    ) -> Result<Job, RunError> {
         let claims: Vec<String> = self.seen.claims.iter().map(ResourceExt::name_any).collect();
         let arguments = self.arguments(memory, task, url, &claims);
         let text = serde_json::to_string(task).map_err(RunError::defect)?;
         let attempt = memory.failures;
+        let epoch = task.manifest().point.epoch.to_string();
         let id = if attempt == 0 { task.id() } else { format!("{}-try{attempt}", task.id()) };
         Ok(mover(&MoverIntent {
             owner: &self.owner,
@@ -64,6 +71,7 @@ impl Round {
             claims: &claims,
             stamp: Timestamp::now().as_millisecond(),
             node: self.node_in_use().as_deref(),
+            unseal: (!has_key).then_some(epoch.as_str()),
         }))
     }
 

@@ -41,7 +41,7 @@ use crate::trust::envelope::digest;
 use crate::vault::client::ClientError;
 
 /// The task of a Job; none if it is not one of this version.
-fn task(job: &Job) -> Option<Task> {
+pub(super) fn task(job: &Job) -> Option<Task> {
     serde_json::from_str(job.annotations().get(TASK_ANNOTATION)?).ok()
 }
 
@@ -72,15 +72,14 @@ pub(super) fn outcome(job: &Job, movers: &[Pod]) -> Result<Outcome, String> {
 }
 
 /// What a mover's Secret holds.
-pub(super) fn credentials(access: &Access, key: String) -> BTreeMap<String, ByteString> {
-    [
-        ("repository-key", key),
+pub(super) fn credentials(access: &Access, key: Option<String>) -> BTreeMap<String, ByteString> {
+    let way = [
         ("ca.crt", access.mover.ca.clone()),
         ("tls.crt", access.mover.certificate.clone()),
         ("tls.key", access.mover.key.clone()),
-    ]
-    .map(|(name, value)| (name.to_owned(), ByteString(value.into_bytes())))
-    .into()
+    ];
+    let all = way.into_iter().chain(key.map(|key| ("repository-key", key)));
+    all.map(|(name, value)| (name.to_owned(), ByteString(value.into_bytes()))).collect()
 }
 
 impl Round {
@@ -291,7 +290,8 @@ impl Round {
         let link = vault_of(memory, task).and_then(|vault| self.links.get(vault));
         let Some(access) = link.and_then(|link| link.access.as_ref()) else { return Ok(()) };
         let manifest = task.manifest();
-        let Some(key) = self.repository_key(task).await? else {
+        let key = self.repository_key(task).await?;
+        if key.is_none() && !self.is_sealed() {
             memory.trouble = Some(Trouble {
                 reason: "KeyMissing",
                 message: format!(
@@ -300,7 +300,7 @@ impl Round {
                 ),
             });
             return Ok(());
-        };
+        }
         let during = self.embassy.spec.replication.bandwidth.as_ref().and_then(|it| it.during.as_ref());
         if let Some(Err(why)) = during.map(|during| during.parse::<Hours>()) {
             let message =
@@ -308,7 +308,7 @@ impl Round {
             memory.trouble = Some(Trouble { reason: "InvalidHours", message });
             return Ok(());
         }
-        let job = self.job(memory, task, &access.url)?;
+        let job = self.job(memory, task, &access.url, key.is_some())?;
         tracing::info!(
             namespace = self.owner.namespace, name = self.owner.name, verb = task.verb().as_str(),
             point = %manifest.point, "mover started"

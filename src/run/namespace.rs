@@ -245,7 +245,7 @@ impl Round {
         let mandates = self.parties.vaults().into_iter().filter_map(|vault| {
             let (_, introduced) = memory.mandate(&vault)?;
             let author = self.parties.met_at(&vault);
-            let epoch = memory.report(&author, &vault).map(|report| &report.document.epoch);
+            let epoch = memory.report(&self.parties, &author).map(|report| &report.document.epoch);
             Some((epoch.filter(|epoch| epoch.site == author), author, introduced))
         });
         let (_, author, introduced) =

@@ -59,6 +59,7 @@ impl Round {
             divergence: divergence.as_deref(),
             rehearsed: &rehearsed,
             thinned: memory.thinned(record),
+            unkept: &memory.unkept,
             drift: &drift,
             now: Timestamp::now(),
         };
@@ -81,7 +82,7 @@ impl Round {
         self.parties
             .others
             .iter()
-            .filter_map(|site| Some((site.as_str(), memory.report(site, self.parties.vault_towards(site))?)))
+            .filter_map(|site| Some((site.as_str(), memory.report(&self.parties, site)?)))
     }
 
     /// The newest point that a standby restored: this site itself, or another one by its report.

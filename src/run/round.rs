@@ -15,6 +15,7 @@ use crate::api::FENCED_LABEL;
 use crate::api::Failover;
 use crate::api::Site;
 use crate::api::data_embassy::Activation;
+use crate::api::data_embassy::Standby;
 use crate::api::duration;
 use crate::api::epoch::PointRef;
 use crate::api::failover_record::FailoverRecordSpec;
@@ -88,6 +89,7 @@ impl Round {
             approved: self.embassy.spec.failover.approve_discard.clone(),
             suspended: self.embassy.spec.suspend,
             replaced: volumes::are_replaced(&record.volumes, &self.claim_uids()),
+            sealed: self.is_sealed(),
             record: record.clone(),
         }
     }
@@ -106,6 +108,12 @@ impl Round {
     pub fn claim_uids(&self) -> BTreeMap<String, String> {
         let uid = |claim: &PersistentVolumeClaim| Some((claim.name_any(), claim.uid()?));
         self.seen.claims.iter().filter_map(uid).collect()
+    }
+
+    /// Whether other sites' copies lie here without their keys.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.embassy.spec.standby == Standby::Sealed && !self.parties.at_home()
     }
 
     /// Whether the namespace carries the fence's label.
@@ -134,12 +142,12 @@ impl Round {
         let shares_vault = self.parties.share_vault(site);
         // Passed on, an old letter could be shown again: what was read once is not unread.
         let read = self.seen.record.as_ref().and_then(|record| record.spec.peers.get(site).copied());
-        let document = memory.report(site, vault).map(|report| &report.document);
+        let document = memory.report(&self.parties, site).map(|report| &report.document);
         Peer {
             document: document.filter(|d| shares_vault || d.revision >= read.unwrap_or(0)).cloned(),
             reach,
             drained: reach,
-            recent: memory.silence(site, vault).is_some_and(|silence| silence < within),
+            recent: memory.silence(&self.parties, site).is_some_and(|silence| silence < within),
             shares_vault,
             point: memory.newest(|epoch| epoch.site == site).map(Manifest::point),
         }

@@ -83,7 +83,7 @@ impl Round {
         if vault == self.parties.me {
             memory.verification.remembered.as_ref()?.last.as_ref()
         } else {
-            memory.report(vault, vault)?.verification.as_ref()
+            memory.report(&self.parties, vault)?.verification.as_ref()
         }
     }
 
@@ -284,6 +284,7 @@ impl Round {
             claims: &[],
             stamp: Timestamp::now().as_millisecond(),
             node: None,
+            unseal: None,
         })
     }
 

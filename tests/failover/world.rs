@@ -435,6 +435,7 @@ pub fn real_view(setting: Setting, view: &SmallView) -> View {
             .map(|epoch| ApproveDiscard { number: epoch.number, site: epoch.site }),
         suspended: false,
         replaced: view.replaced,
+        sealed: false,
         record,
     }
 }

@@ -13,11 +13,13 @@ mod follow;
 mod gap;
 mod import;
 mod invite;
+mod keys;
 mod lift;
 mod order;
 mod register;
 mod resume;
 mod status;
+mod unseal;
 mod verdict;
 
 use std::{io::Write, process::ExitCode};
@@ -59,6 +61,10 @@ enum Command {
     Export(export::Arguments),
     /// Put what was carried by hand into a vault.
     Import(import::Arguments),
+    /// Take the keys of the copies out of the cluster, sealed to people, and prove that they open.
+    Keys(keys::Arguments),
+    /// Bring the key to a takeover at a sealed site.
+    Unseal(unseal::Arguments),
     /// Read a folder back that is carried by hand; needs no cluster.
     Check(check::Arguments),
 }
@@ -96,6 +102,8 @@ async fn perform(client: &Client, command: &Command) -> Result<ExitCode, Failure
         Command::Discard(arguments) => discard::run(client, arguments).await,
         Command::Export(arguments) => export::run(client, arguments).await,
         Command::Import(arguments) => import::run(client, arguments).await,
+        Command::Keys(arguments) => keys::run(client, arguments).await,
+        Command::Unseal(arguments) => unseal::run(client, arguments).await,
         Command::Check(arguments) => check::run(arguments).await,
     }
 }

@@ -84,6 +84,7 @@ fn view(register: &Register) -> View {
         approved: None,
         suspended: register.embassy.spec.suspend,
         replaced: false,
+        sealed: false,
     }
 }
 

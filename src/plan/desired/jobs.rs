@@ -27,6 +27,10 @@ pub const VOLUMES_ROOT: &str = "/volumes";
 pub const CREDENTIALS: &str = "/etc/data-embassy/mover";
 /// The volume of that.
 const CREDENTIALS_VOLUME: &str = "credentials";
+/// Where a mover without a key waits for it: memory only.
+pub const UNSEAL: &str = "/run/data-embassy/unseal";
+/// Annotation of the Pod of such a mover: the epoch whose key it waits for.
+pub const UNSEAL_ANNOTATION: &str = "dataembassy.io/unseal";
 /// Scratch space: captured objects and the repository's index cache.
 pub const SCRATCH: &str = "/work";
 
@@ -94,6 +98,8 @@ pub struct MoverIntent<'a> {
     pub stamp: i64,
     /// Node where the claims are in use: a `ReadWriteOnce` volume can be mounted there only.
     pub node: Option<&'a str>,
+    /// The epoch whose key a person must bring, where this site has none.
+    pub unseal: Option<&'a str>,
 }
 
 /// Longest name of a Job: its Pods bear it as a label.
@@ -146,7 +152,13 @@ pub fn mover(intent: &MoverIntent) -> Job {
             // A safety net only: the operator removes a Job as soon as its outcome is recorded.
             ttl_seconds_after_finished: Some(86_400),
             template: PodTemplateSpec {
-                metadata: Some(ObjectMeta { labels: Some(labels), ..ObjectMeta::default() }),
+                metadata: Some(ObjectMeta {
+                    labels: Some(labels),
+                    annotations: intent
+                        .unseal
+                        .map(|epoch| BTreeMap::from([(UNSEAL_ANNOTATION.to_owned(), epoch.to_owned())])),
+                    ..ObjectMeta::default()
+                }),
                 spec: Some(pod(intent, &format!("{name}-{}", intent.stamp))),
             },
             ..JobSpec::default()
@@ -174,6 +186,17 @@ fn pod(intent: &MoverIntent, secret: &str) -> PodSpec {
         empty_dir: Some(EmptyDirVolumeSource::default()),
         ..Volume::default()
     });
+    if intent.unseal.is_some() {
+        mounts.push(mount("unseal", UNSEAL, false));
+        volumes.push(Volume {
+            name: "unseal".to_owned(),
+            empty_dir: Some(EmptyDirVolumeSource {
+                medium: Some("Memory".to_owned()),
+                size_limit: Some(Quantity("1Mi".to_owned())),
+            }),
+            ..Volume::default()
+        });
+    }
     PodSpec {
         service_account_name: Some(rbac::service_account_name(intent.owner)),
         automount_service_account_token: Some(intent.verb.talks_to_api_server()),
@@ -208,6 +231,7 @@ pub(super) fn claim_mounts(claims: &[String], read_only: bool) -> (Vec<Volume>, 
 fn container(intent: &MoverIntent, mounts: Vec<VolumeMount>) -> Container {
     let mut arguments = vec!["mover".to_owned(), intent.verb.as_str().to_owned()];
     arguments.extend_from_slice(intent.arguments);
+    arguments.extend(intent.unseal.map(|_| format!("--unseal={UNSEAL}")));
     Container {
         name: "mover".to_owned(),
         image: Some(intent.image.to_owned()),
@@ -301,6 +325,7 @@ mod tests {
             claims: &claims,
             stamp: 1,
             node: Some("node-a"),
+            unseal: None,
         };
         let made = mover(&intent);
         assert_eq!(made.metadata.name.as_deref().unwrap(), format!("land-{}-1-tallinn-7", verb.as_str()));
@@ -364,6 +389,31 @@ mod tests {
         let pod = job(Verb::Verify);
         assert_eq!(pod.automount_service_account_token, Some(false));
         assert!(mounts(&pod).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
+    }
+
+    #[test]
+    fn a_mover_without_a_key_waits_for_it_in_memory_only() {
+        let owner = Owner { namespace: "registers".to_owned(), name: "land".to_owned() };
+        let made = mover(&MoverIntent {
+            owner: &owner,
+            verb: Verb::Restore,
+            id: "1-tallinn-7",
+            arguments: &[],
+            task: "{}",
+            image: "data-embassy:dev",
+            pull_policy: "IfNotPresent",
+            claims: &[],
+            stamp: 1,
+            node: None,
+            unseal: Some("1/tallinn"),
+        });
+        let template = made.spec.unwrap().template;
+        assert_eq!(template.metadata.unwrap().annotations.unwrap()[UNSEAL_ANNOTATION], "1/tallinn");
+        let pod = template.spec.unwrap();
+        assert!(pod.containers[0].args.as_ref().unwrap().contains(&format!("--unseal={UNSEAL}")));
+        let volumes = pod.volumes.unwrap();
+        let volume = volumes.iter().find(|volume| volume.name == "unseal").unwrap();
+        assert_eq!(volume.empty_dir.as_ref().unwrap().medium.as_deref(), Some("Memory"));
     }
 
     #[test]

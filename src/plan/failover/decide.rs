@@ -381,6 +381,9 @@ fn standby(view: &View) -> Action {
         return Action::Wait("the vault");
     }
     let Some(newest) = view.newest_point() else { return Action::Wait("the first recovery point") };
+    if view.sealed && !handover_awaits(view) {
+        return Action::Wait("an order: what lies here is encrypted, and stays so until then");
+    }
     if record.reclone {
         return reclone(view, newest);
     }
@@ -443,6 +446,16 @@ fn handed_over(view: &View, author: &str, document: &Document) -> Option<Action>
             record.epoch = epoch;
         })
     })
+}
+
+/// Whether another site stopped for this one, so that somebody will bring the key.
+fn handover_awaits(view: &View) -> bool {
+    let gives = |document: &Document| {
+        document.role == Role::Demoted
+            && document.abort.is_none()
+            && document.intent.as_ref().is_some_and(|intent| view.mine(intent))
+    };
+    view.documents().any(|(_, document)| gives(document))
 }
 
 /// Row 7d: a person gave up what was here.

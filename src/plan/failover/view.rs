@@ -91,6 +91,9 @@ pub struct View {
     /// Whether a claim that the record speaks of is not the one that is here.
     #[serde(default)]
     pub replaced: bool,
+    /// Whether this site keeps no key of what the other ones copy: a person must bring it for each restore.
+    #[serde(default)]
+    pub sealed: bool,
 }
 
 impl View {
@@ -163,6 +166,7 @@ pub fn quiet(record: FailoverRecordSpec, others: impl IntoIterator<Item = (Strin
         approved: None,
         suspended: false,
         replaced: false,
+        sealed: false,
         record,
     }
 }

@@ -121,7 +121,7 @@ fn material(folder: &Path, client: &str) -> Result<Material, Failure> {
 }
 
 fn host(folder: &Path, vault: &str) -> Result<(), Failure> {
-    let policy = Policy { namespaces: vec!["bench".to_owned()], quota_bytes: 1 << 40 };
+    let policy = Policy { namespaces: vec!["bench".to_owned()], quota_bytes: 1 << 40, public_key: None };
     let client = blocking_client(&material(folder, "operator")?)?;
     let answer = client.put(format!("{vault}/policy/tallinn")).json(&policy).send()?;
     answer.error_for_status()?;

@@ -121,7 +121,9 @@ mod tests {
     fn the_file_of_another_embassy_and_a_later_version_are_refused_by_name() {
         let person = SiteIdentity::generate();
         let sealed = file().sealed(&[&person.recipient()]).unwrap();
-        let Err(error) = KeyFile::opened(&sealed, &[person.clone()], "registers", "tax") else { panic!() };
+        let Err(error) = KeyFile::opened(&sealed, std::slice::from_ref(&person), "registers", "tax") else {
+            panic!()
+        };
         assert!(error.to_string().contains("registers/land"), "{error}");
         let later = KeyFile { version: 2, ..file() }.sealed(&[&person.recipient()]).unwrap();
         let Err(error) = KeyFile::opened(&later, &[person], "registers", "land") else { panic!() };

@@ -39,20 +39,20 @@ pub const TAKEN: &str = "the key opens the repository";
 /// Waits until a key comes that `opens` the repository, however many do not.
 pub(super) fn wait(folder: &Path, opens: impl Fn(&str) -> Result<(), Failure>) -> Result<String, Failure> {
     let identity = SiteIdentity::generate();
-    publish(folder, RECIPIENT, &identity.recipient()).map_err(unusable)?;
+    publish(folder, RECIPIENT, &identity.recipient()).map_err(|error| unusable(&error))?;
     tracing::info!("this site has no key of the repository: waiting for kubectl embassy unseal");
     loop {
-        let brought = take(&folder.join(SEALED)).map_err(unusable)?;
+        let brought = take(&folder.join(SEALED)).map_err(|error| unusable(&error))?;
         match brought.map(|sealed| tried(&identity, &sealed, &opens)) {
             None => thread::sleep(PAUSE),
             Some(Ok(key)) => {
-                take(&folder.join(RECIPIENT)).map_err(unusable)?;
-                publish(folder, ANSWER, TAKEN).map_err(unusable)?;
+                take(&folder.join(RECIPIENT)).map_err(|error| unusable(&error))?;
+                publish(folder, ANSWER, TAKEN).map_err(|error| unusable(&error))?;
                 tracing::info!("{TAKEN}");
                 return Ok(key);
             }
             Some(Err(failure)) => {
-                publish(folder, ANSWER, &failure.to_string()).map_err(unusable)?;
+                publish(folder, ANSWER, &failure.to_string()).map_err(|error| unusable(&error))?;
                 let Failure::Key(why) = failure else { return Err(failure) };
                 tracing::warn!(
                     why,
@@ -74,7 +74,7 @@ fn tried(
     Ok(key)
 }
 
-fn unusable(error: io::Error) -> Failure {
+fn unusable(error: &io::Error) -> Failure {
     Failure::Internal(format!("cannot use the folder through which the key comes: {error}"))
 }
 
@@ -117,7 +117,10 @@ pub fn bring(arguments: &Arguments) -> Result<(), UnsealError> {
     publish(folder, SEALED, &sealed)?;
     let answer = until(ANSWERS, || take(&folder.join(ANSWER)).ok().flatten());
     match answer.ok_or(UnsealError::NoAnswer)? {
-        answer if answer == TAKEN => Ok(println!("{answer}")),
+        answer if answer == TAKEN => {
+            println!("{answer}");
+            Ok(())
+        }
         answer => Err(UnsealError::Refused(answer)),
     }
 }

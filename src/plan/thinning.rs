@@ -134,7 +134,7 @@ mod tests {
         Manifest {
             cut_time: Time(Timestamp::from_second(cut).unwrap()),
             consistency: Consistency::Fuzzy,
-            contents: Contents { files, bytes, ..empty.contents.clone() },
+            contents: Contents { bytes, files, ..empty.contents.clone() },
             ..empty
         }
     }

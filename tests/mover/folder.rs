@@ -32,7 +32,9 @@ impl Folder {
     }
 
     pub fn lose(&self, packs: &BTreeSet<String>) {
-        packs.iter().for_each(|pack| fs::remove_file(self.path("data", pack)).unwrap());
+        for pack in packs {
+            fs::remove_file(self.path("data", pack)).unwrap();
+        }
     }
 
     pub fn path(&self, kind: &str, name: &str) -> PathBuf {

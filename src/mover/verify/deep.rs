@@ -58,9 +58,8 @@ pub(super) fn check(
     };
     let checked = pool()?.install(|| {
         let all = packs.par_iter().filter(|pack| sound(&pack.name)).map(|pack| match reader.check(pack) {
-            Ok(()) => Ok(None),
-            // Freed since it was read.
-            Err(Failure::Store(StoreError::Damaged(_))) => Ok(None),
+            // One that is not there was freed since it was read.
+            Ok(()) | Err(Failure::Store(StoreError::Damaged(_))) => Ok(None),
             Err(Failure::Store(error)) => Err(Failure::Store(error)),
             Err(failure) => {
                 tracing::error!(pack = pack.name, %failure, "a pack does not decrypt");

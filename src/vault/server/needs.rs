@@ -58,13 +58,11 @@ impl<'a> Needs<'a> {
             let inventory = self.read(&name)?;
             let base = inventory.base.clone();
             line.push(inventory);
-            match base {
-                Some(base) => name = base,
-                None => {
-                    self.needed.clear();
-                    break;
-                }
-            }
+            let Some(base) = base else {
+                self.needed.clear();
+                break;
+            };
+            name = base;
         }
         let mut added = BTreeSet::new();
         for mut inventory in line.into_iter().rev() {

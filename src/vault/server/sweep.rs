@@ -439,7 +439,7 @@ mod tests {
                             .collect();
                         made += 1;
                         needs.insert(world.pack(&format!("{seed} {made}")));
-                        let inventory = world.inventory(&needs, world.needs.len() % 3 == 0);
+                        let inventory = world.inventory(&needs, world.needs.len().is_multiple_of(3));
                         let next = Some((needs, inventory));
                         // It is committed now, or after the one that comes next.
                         let ready =
@@ -457,7 +457,9 @@ mod tests {
                         world.order(through, &stay);
                     }
                     _ => {
-                        first_seen.iter_mut().for_each(|seen| *seen = (*seen).min(now));
+                        for seen in &mut first_seen {
+                            *seen = (*seen).min(now);
+                        }
                         freed += world.sweep(now).unwrap().freed;
                     }
                 }

@@ -9,6 +9,8 @@ mod archive;
 mod cut;
 #[path = "carry/first_copy.rs"]
 mod first_copy;
+#[path = "carry/given_up.rs"]
+mod given_up;
 mod support;
 
 use std::{

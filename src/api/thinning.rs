@@ -79,12 +79,10 @@ impl Thinning {
         self.epochs.get(&point.epoch).is_some_and(|stays| stays.give_up(point.sequence))
     }
 
-    /// Whether it may follow `before`, whose envelope has that digest. Nothing, if it is the first.
+    /// Whether it may follow `before`, whose envelope has that digest. A vault that has none, as one that was lost and is filled
+    /// again, takes any: nothing was given up there yet.
     pub fn follows(&self, before: Option<(&Self, &str)>) -> Result<(), NotNext> {
-        let Some((before, digest)) = before else {
-            let first = self.sequence == 1 && self.previous.is_empty();
-            return if first { Ok(()) } else { Err(NotNext::Order { last: 0, found: self.sequence }) };
-        };
+        let Some((before, digest)) = before else { return Ok(()) };
         if self.sequence != before.sequence + 1 || self.previous != digest {
             return Err(NotNext::Order { last: before.sequence, found: self.sequence });
         }
@@ -152,6 +150,6 @@ mod tests {
         assert_eq!(after(&order(2, "d", 9, &[3])), Err(NotNext::Returned("1/tallinn/3".parse().unwrap())));
         let shorter = Thinning { immutable_for: 59, ..order(2, "d", 9, &[5]) };
         assert_eq!(after(&shorter), Err(NotNext::Shorter { before: 60, now: 59 }));
-        assert!(order(2, "", 1, &[]).follows(None).is_err());
+        assert_eq!(order(7, "d", 1, &[]).follows(None), Ok(()), "a vault that was lost and is filled again");
     }
 }

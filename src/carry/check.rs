@@ -10,6 +10,7 @@ use super::{
     folder::{Folder, Shelf, sha256},
     list::{Carried, List},
     needs,
+    order::{self, Order, kept},
     points::{Keys, genuine},
     pool,
 };
@@ -124,19 +125,34 @@ pub(super) fn contents(
     }
     let manifests = genuine(&shelf, &texts, keys)?;
     let refused = |why: String| Failure::List { path: folder.root().join(shelf.list()), why };
+    let order = carried_order(folder, list, keys)?;
     if manifests.last().map(|manifest| &manifest.point) != list.point.as_ref() {
         return Err(refused("it does not name the newest of its recovery points".to_owned()));
     }
-    match missing(folder, list, &manifests)? {
+    match missing(folder, list, &kept(&manifests, order.as_ref()))? {
         None => Ok(texts),
         Some(name) => Err(refused(format!("its recovery points need {name}, which it does not name"))),
     }
 }
 
-fn missing(folder: &Folder, list: &List, manifests: &[Manifest]) -> Result<Option<String>, Failure> {
+/// The order that came with the points, if there is one.
+pub(super) fn carried_order(
+    folder: &Folder,
+    list: &List,
+    keys: Option<Keys<'_>>,
+) -> Result<Option<Order>, Failure> {
+    let shelf = list.shelf();
+    let Some(file) = list.files.iter().find(|file| file.name == order::NAME) else { return Ok(None) };
+    let path = path(&shelf, file)?;
+    let text = String::from_utf8_lossy(&folder.read(&path)?).into_owned();
+    let refused = |why| Failure::List { path: folder.root().join(&path), why };
+    Order::open(text, &shelf, keys).map(Some).map_err(refused)
+}
+
+fn missing(folder: &Folder, list: &List, manifests: &[&Manifest]) -> Result<Option<String>, Failure> {
     let shelf = list.shelf();
     let listed: BTreeMap<&str, &Carried> = list.files.iter().map(|file| (file.name.as_str(), file)).collect();
-    let needs = needs::of(manifests, |name| {
+    let needs = needs::of(manifests.iter().copied(), |name| {
         let name = format!("{}/{name}", crate::vault::inventory::KIND);
         listed.get(name.as_str()).map(|file| folder.read(&path(&shelf, file)?)).transpose()
     })?;

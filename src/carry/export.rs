@@ -11,6 +11,7 @@ use super::{
     folder::{Folder, Shelf, sha256},
     list::{Carried, List, VERSION},
     needs,
+    order::{self, Order, kept},
     points::{Keys, genuine},
     pool,
     way::Way,
@@ -18,7 +19,7 @@ use super::{
 use crate::api::epoch::PointRef;
 use crate::plan::manifest::Manifest;
 use crate::trust::signing::SiteKey;
-use crate::vault::client::RepositoryClient;
+use crate::vault::client::{ClientError, RepositoryClient};
 use crate::vault::inventory::KIND;
 
 /// Whoever vouches for the list.
@@ -30,8 +31,12 @@ pub struct Signer<'a> {
     pub key: &'a SiteKey,
 }
 
+/// How often what a vault holds is looked at anew when it freed some of it meanwhile.
+const TRIES: usize = 5;
+
 /// Carries one epoch up to a point, or to its newest: all points up to it, since they are one chain, and the repository that
-/// they lie in with all its packs, since an index names also packs that no point needs any more.
+/// they lie in with all its packs, since an index names also packs that no point needs any more. What the vault is about to free
+/// stays, and the order by which it may comes along.
 pub fn points(
     way: &Way,
     (namespace, embassy): (&str, &str),
@@ -48,29 +53,61 @@ pub fn points(
     };
     let Some(epoch) = epoch else { return Err(Failure::NoPoints(format!("{namespace}/{embassy}"))) };
     let shelf = Shelf { namespace: namespace.to_owned(), embassy: embassy.to_owned(), epoch };
-    let mut texts = way.points(&shelf)?;
+    let mut tries = 1;
+    loop {
+        match points_of(way, &shelf, wanted, keys, folder, signer, progress) {
+            // Freed between two looks.
+            Err(Failure::Vault(ClientError::NotFound { .. }) | Failure::VaultDamaged(_)) if tries < TRIES => {
+                tries += 1;
+            }
+            result => return result,
+        }
+    }
+}
+
+fn points_of(
+    way: &Way,
+    shelf: &Shelf,
+    wanted: Option<&PointRef>,
+    keys: Keys<'_>,
+    folder: &Folder,
+    signer: &Signer<'_>,
+    progress: &Progress,
+) -> Result<List, Failure> {
+    let mut texts = way.points(shelf)?;
+    let last = texts.keys().last().copied();
     if let Some(point) = wanted {
         if !texts.contains_key(&point.sequence) {
             return Err(Failure::NoPoint(point.clone()));
         }
         texts.retain(|sequence, _| *sequence <= point.sequence);
     }
-    let manifests = genuine(&shelf, &texts, Some(keys))?;
-    let repository = way.repository(&shelf)?;
+    let manifests = genuine(shelf, &texts, Some(keys))?;
+    let repository = way.repository(shelf)?;
     let mut files = listed(&repository)?;
+    // After the objects: what was freed before them was ordered before.
+    let order = way.order(shelf)?.map(|text| Order::open(text, shelf, Some(keys)));
+    let order = order.transpose().map_err(Failure::Order)?;
+    if let Some(point) = wanted
+        && Some(point.sequence) != last
+        && order.as_ref().is_some_and(|order| order.thinning.gives_up(point))
+    {
+        return Err(Failure::GivenUp(point.clone()));
+    }
     let config = repository.read("config", "config")?;
     files.push(carried("config".to_owned(), &config));
-    complete(&repository, &manifests, &files)?;
-    folder.write(&path(&shelf, &carried("config".to_owned(), &config))?, &config)?;
-    for (sequence, text) in &texts {
-        let file = carried(format!("points/{sequence}"), text.as_bytes());
-        folder.write(&path(&shelf, &file)?, text.as_bytes())?;
+    complete(&repository, &kept(&manifests, order.as_ref()), &files)?;
+    folder.write(&path(shelf, &carried("config".to_owned(), &config))?, &config)?;
+    let documents = texts.iter().map(|(sequence, text)| (format!("points/{sequence}"), text));
+    for (name, text) in documents.chain(order.iter().map(|order| (order::NAME.to_owned(), &order.text))) {
+        let file = carried(name, text.as_bytes());
+        folder.write(&path(shelf, &file)?, text.as_bytes())?;
         files.push(file);
     }
-    fetch(&repository, folder, &shelf, &files, progress)?;
+    fetch(&repository, folder, shelf, &files, progress)?;
     let point = manifests.last().map(|manifest| manifest.point.clone());
-    signed(folder, list(&shelf, point, files), signer, progress, |damaged| {
-        fetch(&repository, folder, &shelf, damaged, progress)
+    signed(folder, list(shelf, point, files), signer, progress, |damaged| {
+        fetch(&repository, folder, shelf, damaged, progress)
     })
 }
 
@@ -120,20 +157,23 @@ fn named(kind: &str, name: String, size: u64) -> Carried {
     Carried { name: format!("{kind}/{name}"), size, sha256: name }
 }
 
-/// All objects of the repository. The indexes first: what one names was stored before it.
+/// All objects of the repository but those that are about to be freed. The indexes first: what one names was stored before it.
 fn listed(repository: &RepositoryClient) -> Result<Vec<Carried>, Failure> {
     let mut files = vec![];
+    let condemned: BTreeSet<String> = repository.condemned()?.into_iter().collect();
     for kind in ["index", "snapshots", KIND, "data"] {
-        files.extend(repository.list(kind)?.into_iter().map(|(name, size)| named(kind, name, size)));
+        let stays = |(name, _): &(String, u64)| kind != "data" || !condemned.contains(name);
+        let found = repository.list(kind)?.into_iter().filter(stays);
+        files.extend(found.map(|(name, size)| named(kind, name, size)));
     }
     Ok(files)
 }
 
 /// Refuses to carry points with holes.
-fn complete(repository: &RepositoryClient, manifests: &[Manifest], files: &[Carried]) -> Result<(), Failure> {
+fn complete(repository: &RepositoryClient, kept: &[&Manifest], files: &[Carried]) -> Result<(), Failure> {
     let there: BTreeMap<&str, &str> =
         files.iter().map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
-    let needs = needs::of(manifests, |name| {
+    let needs = needs::of(kept.iter().copied(), |name| {
         let listed = there.contains_key(format!("{KIND}/{name}").as_str());
         listed.then(|| Ok(repository.read(KIND, name)?.to_vec())).transpose()
     })?;

@@ -52,6 +52,27 @@ pub enum Failure {
     /// No such recovery point.
     #[error("the vault holds no recovery point {0}: kubectl get recoverypoints shows those that it does")]
     NoPoint(PointRef),
+    /// The vault may lack some of it.
+    #[error(
+        "recovery point {0} was given up: its vault need not hold it any more. Choose one that kubectl get recoverypoints shows"
+    )]
+    GivenUp(PointRef),
+    /// The order to give points up is not to be believed.
+    #[error(
+        "the vault's order to give recovery points up is not genuine ({0}): verify the vault, and carry nothing of it"
+    )]
+    Order(String),
+    /// The folder carries links of a chain whose bytes were freed, and this vault has never had them.
+    #[error(
+        "recovery points of this folder were given up at the vault of {vault}, and their bytes are not carried. The vault of {here} has \
+         never held them, and takes no recovery point with holes: let the active site copy to it anew"
+    )]
+    OtherVault {
+        /// Whose order it is.
+        vault: String,
+        /// Where it was to go.
+        here: String,
+    },
     /// No recovery point at all.
     #[error("the vault holds no recovery point of {0} yet; a first copy is carried with --from-volumes")]
     NoPoints(String),

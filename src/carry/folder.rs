@@ -9,7 +9,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::failure::Failure;
+use super::{failure::Failure, order};
 use crate::api::epoch::Epoch;
 
 /// Folder for files that are not whole yet.
@@ -35,12 +35,15 @@ impl Shelf {
         format!("{}/{}", self.namespace, self.embassy)
     }
 
-    /// Path within the folder of a name such as `data/<sha256>`, `config` or `points/7`; nothing for what is no such name.
+    /// Path within the folder of a name such as `data/<sha256>`, `config`, `points/7` or `order`; nothing for what is no such name.
     #[must_use]
     pub fn path(&self, name: &str) -> Option<PathBuf> {
         let (root, slug) = (self.embassy_folder(), self.epoch.slug());
         if name == "config" {
             return Some(root.join("repo").join(slug).join(name));
+        }
+        if name == order::NAME {
+            return Some(self.embassy_folder().join(format!("order-{slug}.json")));
         }
         let (kind, rest) = name.split_once('/')?;
         if kind == "points" {

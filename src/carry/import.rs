@@ -7,10 +7,11 @@ use rayon::prelude::{IntoParallelRefIterator, ParallelIterator};
 
 use super::{
     Progress,
-    check::{contents, open, path, read_back, wrong},
+    check::{carried_order, contents, open, path, read_back, wrong},
     failure::Failure,
     folder::{Folder, Shelf, sha256},
     list::{Carried, List},
+    order::Order,
     points::{Keys, genuine},
     pool,
     way::Way,
@@ -42,6 +43,7 @@ pub fn import(
     let manifests = believable(folder, &list, keys, progress)?;
     let held = way.points(shelf)?;
     fits(shelf, &manifests, &held, keys)?;
+    let order = carried_order(folder, &list, Some(keys))?;
     let repository = way.repository(shelf)?;
     repository.create()?;
     same_repository(&repository, &list)?;
@@ -49,6 +51,9 @@ pub fn import(
         let files: Vec<&Carried> =
             list.files.iter().filter(|file| file.object().is_some_and(|(it, _)| it == kind)).collect();
         send(&repository, folder, &list, &files, (kind, trust), progress)?;
+    }
+    if let Some(order) = order {
+        ordered(way, shelf, &order, manifests.keys().all(|sequence| held.contains_key(sequence)))?;
     }
     for (sequence, text) in manifests {
         if !held.contains_key(&sequence) {
@@ -58,6 +63,18 @@ pub fn import(
     }
     arrived(&repository, way, &list)?;
     Ok(list)
+}
+
+/// Lets the vault know which of the points were given up, if it has lost that: it takes those as links of the chain only.
+fn ordered(way: &Way, shelf: &Shelf, order: &Order, holds_all: bool) -> Result<(), Failure> {
+    if holds_all || way.order(shelf)?.is_some() {
+        return Ok(());
+    }
+    let (vault, here) = (order.thinning.vault.clone(), way.site()?);
+    if vault != here {
+        return Err(Failure::OtherVault { vault, here });
+    }
+    Ok(way.put_order(shelf, order.thinning.sequence, order.text.clone())?)
 }
 
 /// The manifests, if nothing is missing and all but the packs is what the list says. These are read when they are sent.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{folder::Shelf, points::Keys};
+use super::{folder::Shelf, order, points::Keys};
 use crate::api::epoch::{Epoch, PointRef};
 use crate::trust::{
     envelope::{Envelope, Purpose},
@@ -35,7 +35,7 @@ pub struct List {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Carried {
-    /// Such as `data/<sha256>`, `config` or `points/7`.
+    /// Such as `data/<sha256>`, `config`, `points/7` or `order`.
     pub name: String,
     /// In bytes.
     pub size: u64,
@@ -44,10 +44,11 @@ pub struct Carried {
 }
 
 impl Carried {
-    /// Kind and name of an object of the repository, as a vault knows it; none for a manifest.
+    /// Kind and name of an object of the repository, as a vault knows it; none for a manifest, or the order.
     #[must_use]
     pub fn object(&self) -> Option<(&str, &str)> {
         match self.name.split_once('/') {
+            None if self.name == order::NAME => None,
             None => Some((self.name.as_str(), self.name.as_str())),
             Some(("points", _)) => None,
             Some(parts) => Some(parts),

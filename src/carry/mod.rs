@@ -10,6 +10,7 @@ pub mod keys;
 pub mod line;
 pub mod list;
 mod needs;
+mod order;
 mod points;
 pub mod way;
 

@@ -68,6 +68,24 @@ impl Way {
         }
     }
 
+    /// The newest order to give points up.
+    pub(super) fn order(&self, at: &Shelf) -> Result<Option<String>, ClientError> {
+        let client = self.documents()?;
+        let stored = self.runtime.block_on(client.thinning(&at.namespace, &at.embassy))?;
+        Ok(stored.map(|stored| stored.text))
+    }
+
+    pub(super) fn put_order(&self, at: &Shelf, sequence: i64, text: String) -> Result<(), ClientError> {
+        let client = self.documents()?;
+        self.runtime.block_on(client.put_thinning(&at.namespace, &at.embassy, sequence, text))
+    }
+
+    /// The site whose vault it is.
+    pub(super) fn site(&self) -> Result<String, ClientError> {
+        let client = self.documents()?;
+        Ok(self.runtime.block_on(client.whoami())?.vault_site)
+    }
+
     pub(super) fn put_point(&self, at: &Shelf, sequence: i64, text: String) -> Result<(), ClientError> {
         let client = self.documents()?;
         let slug = at.epoch.slug();

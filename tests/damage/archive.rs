@@ -189,15 +189,28 @@ impl Archive {
             if vault.raw("luxembourg", Role::Operator).send("GET", &path, "").0 == 404 {
                 continue;
             }
-            let target = tempfile::tempdir_in(undurable()).unwrap();
-            fs::create_dir(target.path().join(CLAIM)).unwrap();
-            let store = vault.repository("luxembourg", Role::Mover, &format!("{NAMESPACE}/{EMBASSY}/{slug}"));
-            let engine = Engine::open(Arc::new(store), &self.repository_keys[&manifest.point.epoch]).unwrap();
-            restore(engine, &restoring(manifest, target.path())).unwrap();
-            assert!(content(&target.path().join(CLAIM)) == *expected, "{} came back wrong", manifest.point);
+            assert!(self.found_at(vault, manifest) == *expected, "{} came back wrong", manifest.point);
             restored.push(manifest.point.to_string());
         }
         restored
+    }
+
+    /// One point out of another vault, byte for byte.
+    pub fn assert_comes_back_from(&self, vault: &TestVault, point: &str) {
+        let points = self.points.borrow();
+        let (manifest, expected) =
+            points.iter().find(|(manifest, _)| manifest.point.to_string() == point).unwrap();
+        assert!(self.found_at(vault, manifest) == *expected, "{point} came back wrong");
+    }
+
+    fn found_at(&self, vault: &TestVault, manifest: &Manifest) -> BTreeMap<PathBuf, Vec<u8>> {
+        let slug = manifest.point.epoch.slug();
+        let target = tempfile::tempdir_in(undurable()).unwrap();
+        fs::create_dir(target.path().join(CLAIM)).unwrap();
+        let store = vault.repository("luxembourg", Role::Mover, &format!("{NAMESPACE}/{EMBASSY}/{slug}"));
+        let engine = Engine::open(Arc::new(store), &self.repository_keys[&manifest.point.epoch]).unwrap();
+        restore(engine, &restoring(manifest, target.path())).unwrap();
+        content(&target.path().join(CLAIM))
     }
 
     /// What a deep verification of another vault says.

@@ -11,9 +11,9 @@ keys_abroad() {
 }
 # Those of home's own epochs: what luxembourg writes itself it can read.
 home_keys() {
-  local epochs; epochs=$(in_site tallinn -n "$NAMESPACE" get recoverypoints -o jsonpath='{range .items[*]}{.spec.epoch}{"\n"}{end}' | grep '/tallinn$' | sort -u | tr / -)
+  local own epochs; own=data-embassy-repository-$(printf '%s/%s' "$NAMESPACE" "$NAME" | sha256sum | cut -c1-16)-; epochs=$(in_site tallinn -n "$NAMESPACE" get recoverypoints -o jsonpath='{range .items[*]}{.spec.epoch}{"\n"}{end}' | grep '/tallinn$' | sort -u | tr / -)
   local epoch
-  for epoch in $epochs; do in_site tallinn -n "$OPERATOR" get secrets -o json | jq -r --arg e "-$epoch" '.items[] | select(.metadata.name | startswith("data-embassy-repository-") and endswith($e)) | .data["repository-key"]'; done
+  for epoch in $epochs; do in_site tallinn -n "$OPERATOR" get secrets -o json | jq -r --arg name "$own$epoch" '.items[] | select(.metadata.name == $name) | .data["repository-key"]'; done
 }
 volume_is_empty() {
   local volume path
@@ -34,6 +34,7 @@ case_sealed() {
   check "luxembourg holds a recovery point" until_true 120 "a point" committed
   check "it can take over, with the key that it has not" until_true 60 Sealed has_reason luxembourg Promotable Sealed
   check "it restores nothing" volume_is_empty
+  check "home has the key" equal "$(home_keys | wc -l)" 1
   check "no Secret of luxembourg holds the key" equal "$(keys_abroad "$(home_keys)")" ""
   check "it reads the whole vault back without a key" until_true 150 ReadBack has_reason luxembourg Verified ReadBack
   check "home is not protected while nobody has a copy of the key" until_true 30 KeyNotExported has_reason tallinn Protected KeyNotExported
@@ -49,7 +50,7 @@ case_sealed() {
   until_true 90 "luxembourg hears of the fence" shows_role luxembourg tallinn Fenced
   unsealed officer >"$WORK/unsealed" 2>&1 & local person=$!
   check "the forced order completes when the key is brought" timeout 180 bash -c ". '$HERE/lib.sh'; NAMESPACE=$NAMESPACE NAME=$NAME BINARIES='$BINARIES'; take_over luxembourg --peer fenced"
-  check "the person's command ends with it" wait "$person"
+  wait "$person"; check "the person's command ends with it" equal "$?" 0
   check "the register answers in luxembourg" until_true 60 "an answer" answers luxembourg
   check "the same rows are read abroad" equal "$(rows luxembourg)" "$before"
   check "the key was kept nowhere" equal "$(keys_abroad "$(home_keys)")" ""

@@ -12,6 +12,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use crate::api::epoch::{Epoch, PointRef};
 use crate::vault::protocol::{EpochPoints, MAX_DOCUMENT, MAX_POINTS, StoredPoint};
 
 use super::{
@@ -22,6 +23,7 @@ use super::{
     refusal::Refusal,
     rights::Area,
     route::{Place, Slug},
+    thinnings::read_newest,
     upload::Upload,
 };
 
@@ -38,11 +40,16 @@ pub async fn put(
     let mut space = Reservation::new(&embassy, quota);
     let (target, repository) = (embassy.point(slug, sequence), embassy.repository(slug));
     let (vault, held) = (Arc::clone(query.vault), Arc::clone(&embassy));
+    let epoch = Epoch::new(slug.number, slug.site.clone());
+    let (orders, point) = (embassy.thinnings(), PointRef { epoch, sequence });
     let published = blocking(move || {
         // The same document again needs no space, so a full quota must not refuse it.
         let _committing = held.committing.lock().unwrap_or_else(PoisonError::into_inner);
         if !target.exists() {
-            completeness::check(&text, &repository)?;
+            // What was given up is a link of the chain, and no recovery point any more.
+            if !is_given_up(&orders, &point)? {
+                completeness::check(&text, &repository)?;
+            }
             space.grow(text.len() as u64)?;
             if vault.workshop.create(&target, text.as_bytes())? == Published::New {
                 space.keep();
@@ -58,6 +65,10 @@ pub async fn put(
         Published::New => StatusCode::CREATED.into_response(),
         Published::Exists => StatusCode::OK.into_response(),
     })
+}
+
+fn is_given_up(orders: &Path, point: &PointRef) -> Result<bool, Refusal> {
+    Ok(read_newest(orders)?.is_some_and(|(order, _)| order.gives_up(point)))
 }
 
 /// `GET /points/{namespace}/{name}/{epoch}/{sequence}`

@@ -114,6 +114,7 @@ fn claims_deleted() {
         RECORDS,
         &["a site diverged"],
     );
+    leads_back("claims deleted, 2 numbers", World { numbers: 2, ..deletes }, ALL);
 }
 
 /// Records and whole namespaces are deleted.

@@ -166,6 +166,15 @@ pub struct ActivateArguments {
     /// Inventory of the snapshot: only what it names is read. For a vault with damage.
     #[arg(long = "inventory")]
     pub inventories: Vec<String>,
+    /// Protected claims, which must not hold less than the manifest says before anything is applied.
+    #[arg(long = "claim", requires_all = ["bytes", "files"])]
+    pub claims: Vec<String>,
+    /// Bytes of all files, from the manifest.
+    #[arg(long, default_value_t = 0)]
+    pub bytes: u64,
+    /// Number of files, from the manifest.
+    #[arg(long, default_value_t = 0)]
+    pub files: u64,
     /// The namespace to apply them to.
     #[arg(long)]
     pub namespace: String,

@@ -37,6 +37,21 @@ pub enum Failure {
     /// The snapshot is not the one that the manifest describes.
     #[error("the snapshot is not what its manifest says: {0}; nothing was changed, do not trust this vault")]
     Mismatch(String),
+    /// Volumes that are to be served have lost something.
+    #[error(
+        "the volumes hold {files} files of {bytes} bytes, and recovery point and record say {expected_files} of {expected_bytes}: \
+         nothing is started on them"
+    )]
+    Incomplete {
+        /// Names of regular files that are there.
+        files: u64,
+        /// Their bytes; a file with several names counts once.
+        bytes: u64,
+        /// As in the manifest.
+        expected_files: u64,
+        /// As in the manifest.
+        expected_bytes: u64,
+    },
     /// A claim is not there.
     #[error("claim {0} is not mounted; check that it exists and is bound")]
     VolumeMissing(String),
@@ -84,6 +99,7 @@ impl Failure {
             Self::Key(_) => Reason::KeyInvalid,
             Self::Damaged(_) => Reason::RepositoryDamaged,
             Self::Mismatch(_) => Reason::ManifestMismatch,
+            Self::Incomplete { .. } => Reason::VolumesIncomplete,
             Self::VolumeMissing(_) => Reason::VolumeMissing,
             Self::VolumeFull { .. } => Reason::VolumeFull,
             Self::Unwritable { .. } | Self::Internal(_) => Reason::Internal,

@@ -5,6 +5,7 @@ pub mod arguments;
 pub mod backup;
 pub mod capture;
 pub mod compare;
+mod count;
 mod directory;
 pub mod engine;
 pub mod failure;

@@ -197,6 +197,8 @@ pub enum Reason {
     RepositoryDamaged,
     /// The snapshot is not what the manifest says.
     ManifestMismatch,
+    /// The volumes hold less than the manifest says.
+    VolumesIncomplete,
     /// A protected claim is not mounted.
     VolumeMissing,
     /// A volume is too small.
@@ -224,6 +226,7 @@ impl Reason {
             Self::KeyInvalid => "KeyInvalid",
             Self::RepositoryDamaged => "RepositoryDamaged",
             Self::ManifestMismatch => "ManifestMismatch",
+            Self::VolumesIncomplete => "VolumesIncomplete",
             Self::VolumeMissing => "VolumeMissing",
             Self::VolumeFull => "VolumeFull",
             Self::CaptureForbidden => "CaptureForbidden",

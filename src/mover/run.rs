@@ -24,6 +24,7 @@ use super::{
     backup::{BackupParameters, backup},
     capture::capture,
     compare::{CompareParameters, compare},
+    count::assert_whole,
     engine::{Engine, Store, StoreError},
     failure::Failure,
     first_copy, inventory,
@@ -107,6 +108,7 @@ fn run_restore(arguments: &RestoreArguments) -> Result<Outcome, Failure> {
 }
 
 fn run_activate(arguments: &ActivateArguments) -> Result<Outcome, Failure> {
+    assert_whole(&arguments.common.volumes, &arguments.claims, arguments.files, arguments.bytes)?;
     let (store, key) = repository(&arguments.common)?;
     let engine = inventory::only(Engine::open(store, &key)?, &arguments.inventories)?;
     let captured = read_objects(engine, &arguments.snapshot, arguments.objects)?;

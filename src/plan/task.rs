@@ -70,7 +70,7 @@ impl Task {
     /// Whether it uses the protected volumes.
     #[must_use]
     pub const fn uses_volumes(&self) -> bool {
-        matches!(self, Self::Backup { .. } | Self::Restore(_))
+        matches!(self, Self::Backup { .. } | Self::Restore(_) | Self::Activate { .. })
     }
 
     /// What makes the Job's name unique beside the attempt.

@@ -369,7 +369,8 @@ impl Round {
 
     async fn perform(&mut self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {
         let record = &view.record;
-        if (!record.role.rules() || record.held()) && !self.is_closed() {
+        let closes = !record.role.rules() || record.held();
+        if matches!(action, Action::Fence) || closes && !self.is_closed() {
             self.close().await?;
         }
         self.trace_act(memory, view, action);

@@ -54,7 +54,11 @@ impl Round {
         url: &str,
         has_key: bool,
     ) -> Result<Job, RunError> {
-        let claims: Vec<String> = self.seen.claims.iter().map(ResourceExt::name_any).collect();
+        let mut claims: Vec<String> = self.seen.claims.iter().map(ResourceExt::name_any).collect();
+        if matches!(task, Task::Activate { .. }) && self.runs() {
+            // What was begun already may have changed files.
+            claims.clear();
+        }
         let arguments = self.arguments(memory, task, url, &claims);
         let text = serde_json::to_string(task).map_err(RunError::defect)?;
         let attempt = memory.failures;
@@ -73,6 +77,11 @@ impl Round {
             node: self.node_in_use().as_deref(),
             unseal: (!has_key).then_some(epoch.as_str()),
         }))
+    }
+
+    /// Whether a Pod uses a protected claim.
+    pub(super) fn runs(&self) -> bool {
+        self.seen.pods.iter().any(|pod| mounts(pod, &self.seen.claims))
     }
 
     /// The node of a Pod that uses a protected claim: a `ReadWriteOnce` volume can be mounted nowhere else.
@@ -117,6 +126,13 @@ impl Round {
             }
             Task::Activate { .. } => {
                 arguments.extend(activate_arguments(manifest, namespace));
+                if !claims.is_empty() {
+                    arguments.extend([
+                        format!("--bytes={}", contents.bytes),
+                        format!("--files={}", contents.files),
+                    ]);
+                    arguments.extend(manifest.claims.iter().map(|claim| format!("--claim={claim}")));
+                }
                 arguments.extend(self.around_damage(memory, [manifest]));
             }
             Task::Compare { base, .. } => {

@@ -21,7 +21,7 @@ use crate::api::duration;
 use crate::api::epoch::PointRef;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::recovery_point::Consistency;
-use crate::mover::outcome::Outcome;
+use crate::mover::outcome::{Outcome, Reason};
 use crate::observe::cluster::mounts;
 use crate::observe::post::Committed;
 use crate::plan::bandwidth::Hours;
@@ -140,6 +140,13 @@ impl Round {
                 succeeded(memory);
                 self.differs(&kept.point, &base.point, done).await?;
                 Ok(None)
+            }
+            (Task::Activate { .. }, Ok(Outcome::Failed(failed)))
+                if current && failed.reason == Reason::VolumesIncomplete && !self.runs() =>
+            {
+                self.failed(memory, task, failed.reason.as_str(), failed.message).await;
+                // Nothing of this reign has run on them: they are brought to the same point once more.
+                self.note(record, volumes::replaced(&record.spec)).await
             }
             (_, Ok(Outcome::Failed(failed))) if current => {
                 self.failed(memory, task, failed.reason.as_str(), failed.message).await;

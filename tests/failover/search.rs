@@ -342,12 +342,14 @@ pub fn in_step(sites: usize, state: &State) -> bool {
                 site.record.role == Role::Standby
                     && !site.pods
                     && !site.record.reclone
+                    && !site.hollow
                     && site.volume.copy.data == ruler.volume.copy.data
                     && site.volume.condition == VolumeCondition::Clean
                     && site.record.epoch == ruler.record.epoch
             };
             free(ruler)
                 && ruler.pods
+                && !ruler.hollow
                 && ruler.record.role == Role::Active
                 && (0..sites)
                     .filter(|i| *i != active)

@@ -67,7 +67,7 @@ impl Verb {
     }
 
     const fn mounts_volumes(self) -> bool {
-        matches!(self, Self::Backup | Self::Restore)
+        matches!(self, Self::Backup | Self::Restore | Self::Activate)
     }
 
     const fn talks_to_api_server(self) -> bool {
@@ -257,9 +257,9 @@ pub(super) fn resources() -> ResourceRequirements {
 /// Root with just the capabilities that copying other people's files needs; none where no volume is mounted.
 pub(super) fn security(verb: Verb) -> SecurityContext {
     let capabilities: &[&str] = match verb {
-        Verb::Backup => &["DAC_READ_SEARCH"],
+        Verb::Backup | Verb::Activate => &["DAC_READ_SEARCH"],
         Verb::Restore => &["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "MKNOD", "SETFCAP"],
-        Verb::Activate | Verb::Compare | Verb::Verify => &[],
+        Verb::Compare | Verb::Verify => &[],
     };
     SecurityContext {
         run_as_user: Some(0),
@@ -377,11 +377,12 @@ mod tests {
     }
 
     #[test]
-    fn an_activation_and_a_comparison_see_no_volume() {
-        for verb in [Verb::Activate, Verb::Compare] {
-            assert!(mounts(&job(verb)).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
-        }
+    fn a_comparison_sees_no_volume_and_an_activation_cannot_write_one() {
+        assert!(mounts(&job(Verb::Compare)).iter().all(|(path, _)| !path.starts_with(VOLUMES_ROOT)));
         assert_eq!(job(Verb::Compare).automount_service_account_token, Some(false));
+        let seen = mounts(&job(Verb::Activate));
+        assert!(seen.iter().any(|(path, read_only)| path == "/volumes/data" && *read_only), "{seen:?}");
+        assert!(seen.iter().all(|(path, read_only)| !path.starts_with(VOLUMES_ROOT) || *read_only));
     }
 
     #[test]

@@ -269,8 +269,8 @@ fn fence_or(view: &View, otherwise: impl FnOnce() -> Action) -> Action {
 /// Rows 5b and 5c. The reign's origin is on record before the first Pod may write.
 fn ruling(view: &View) -> Action {
     let record = &view.record;
-    if let Some(waits) = whole::refused(view) {
-        return waits;
+    if let Some(first) = whole::mended(view) {
+        return first;
     }
     if applies(Rule::LiveBeforeStart, record.volumes.condition != VolumeCondition::Live) {
         return Action::Note(Box::new(volumes::live(record)));

@@ -38,10 +38,10 @@ pub fn check_start(record: &FailoverRecordSpec) -> Result<(), Violation> {
     ensure(!record.held(), || "I5: a held site would start the register".to_owned())
 }
 
-/// Checks that a restore may overwrite the volumes of this site.
+/// Checks that a restore may overwrite the volumes of this site; where it rules, only those that are known not to be whole.
 pub fn check_restore(record: &FailoverRecordSpec, discard: bool) -> Result<(), Violation> {
-    use crate::api::failover_record::VolumeCondition::Live;
-    ensure(!record.role.rules(), || {
+    use crate::api::failover_record::VolumeCondition::{Live, Restoring};
+    ensure(!record.role.rules() || record.volumes.condition == Restoring, || {
         format!("I8: a {} site would overwrite its volumes", record.role.as_str())
     })?;
     ensure(record.volumes.condition != Live || (discard && record.reclone), || {

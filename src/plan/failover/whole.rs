@@ -10,25 +10,34 @@ use super::{
 use crate::api::failover_record::{Role, VolumeCondition};
 
 /// What a site says that is to run the register, or to hand over its last byte, and has not all of it.
-const NOT_WHOLE: &str = "a person: a claim of this site was deleted and its volume is not whole, so nothing is served or copied \
-                         from it; see 'A claim was deleted' in docs/failover.md";
+const NOT_WHOLE: &str = "a person: the volumes of this site are not whole, and the recovery point that they held is in no vault in \
+                         reach, so nothing is served or copied from them; see 'A claim was deleted' in docs/failover.md";
 
-/// Where the volumes were no more than a copy, they are copied again, whole. A site that yields is classified by its record
-/// first: what it wrote is in the vault.
+/// Where the volumes were no more than a copy, they are copied again, whole. A site that yields, or is about to hand over, is
+/// judged by its record first: what it wrote is in the vault.
 pub(super) fn recopied(view: &View) -> Option<Action> {
     let record = &view.record;
-    let copies = matches!(record.role, Role::Standby | Role::Demoted | Role::Diverged);
+    let copies = !matches!(record.role, Role::Fenced | Role::Demoting);
     let lost = view.replaced && copies && volumes::clean_at(&record.volumes).is_some();
     applies(Rule::DeletedClaimsAreCopiedAnew, lost).then(|| Action::Note(Box::new(volumes::replaced(record))))
 }
 
-/// What a site waits for that rules or hands over, if its volumes are not whole.
+/// What a site does first that is to run the register on volumes that are not whole: it brings them to the very point that they
+/// held, and to no other, while nothing runs.
+pub(super) fn mended(view: &View) -> Option<Action> {
+    let waits = refused(view)?;
+    let at = view.record.volumes.at.as_ref();
+    let again = view.newest_point().filter(|newest| at.is_some_and(|at| newest.data == *at));
+    Some(match again {
+        Some(_) if view.pods => Action::Fence,
+        Some(point) => Action::Restore { point: Box::new(point.clone()), discard: false },
+        None => waits,
+    })
+}
+
+/// What a site waits for that hands over, if its volumes are not whole.
 pub(super) fn refused(view: &View) -> Option<Action> {
-    let whole = match view.record.volumes.condition {
-        VolumeCondition::Live => true,
-        VolumeCondition::Clean => !view.replaced,
-        VolumeCondition::Empty | VolumeCondition::Restoring => false,
-    };
+    let whole = matches!(view.record.volumes.condition, VolumeCondition::Clean | VolumeCondition::Live);
     (!requires(Rule::OnlyWholeVolumesServe, whole)).then_some(Action::Wait(NOT_WHOLE))
 }
 
@@ -75,11 +84,20 @@ mod tests {
     }
 
     #[test]
-    fn a_site_that_was_just_promoted_serves_no_claim_that_was_made_anew() {
+    fn a_site_that_was_just_promoted_brings_a_claim_that_was_made_anew_to_the_point_that_it_held_while_nothing_runs()
+     {
         let mut view = view(Role::Promoting);
         assert!(matches!(decide(&view), Action::Note(_)), "{:?}", decide(&view));
         view.replaced = true;
-        assert_eq!(decide(&view), Action::Wait(NOT_WHOLE));
+        let Action::Note(next) = decide(&view) else { panic!("{:?}", decide(&view)) };
+        view = View { record: *next, replaced: false, pods: true, ..view };
+        assert_eq!(decide(&view), Action::Fence);
+        view.pods = false;
+        let Action::Restore { point, discard: false } = decide(&view) else { panic!("{:?}", decide(&view)) };
+        assert_eq!(point.data, data("1/tallinn/4"));
+        view.peers.get_mut("tallinn").unwrap().point =
+            Some(Point { data: data("1/tallinn/5"), ancestry: vec![] });
+        assert_eq!(decide(&view), Action::Wait(NOT_WHOLE), "no other point, newer or not");
     }
 
     #[test]
@@ -88,6 +106,7 @@ mod tests {
             for condition in [VolumeCondition::Empty, VolumeCondition::Restoring] {
                 let mut view = view(role);
                 view.record.volumes.condition = condition;
+                view.peers.get_mut("tallinn").unwrap().point = None;
                 view.record.intent = (role == Role::Demoting).then(|| "4/tallinn".parse().unwrap());
                 assert_eq!(decide(&view), Action::Wait(NOT_WHOLE), "{role:?} {condition:?}");
             }

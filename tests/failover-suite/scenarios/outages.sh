@@ -47,6 +47,27 @@ scenario_power_cut_in_each_phase() {
   judge tallinn tallinn luxembourg
 }
 
+# Behind the API server's back, and when home is gone: the record says that the volume holds a whole copy, and it holds nothing.
+scenario_volume_emptied() {
+  local cut_at forced lines
+  in_step luxembourg tallinn
+  cut_at=$(now)
+  "$TESTBED" kill tallinn >/dev/null
+  lines=$(wc -l <"$(volume luxembourg)/log")
+  find "$(volume luxembourg)" -mindepth 1 -delete
+  forced=$(now)
+  check "luxembourg takes over" within 120 take_over luxembourg
+  check "luxembourg writes" until_true 60 "a write" wrote_after luxembourg "$forced"
+  check "an event says that the volume had lost something" sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get events -o jsonpath='{.items[*].reason}' | grep -q VolumesIncomplete"
+  check "every line of the copy is there" test "$(wc -l <"$(volume luxembourg)/log")" -ge "$lines"
+  allow_loss luxembourg tallinn "$cut_at"
+  "$TESTBED" start tallinn >/dev/null
+  rejoin tallinn
+  in_step tallinn luxembourg
+  check "and back home" switch luxembourg tallinn
+  judge tallinn tallinn luxembourg
+}
+
 scenario_home_returns_while_restoring() {
   local mover stopped=$WITNESS/stopped cut_at
   # The next copy of home's is caught in the middle of its restore, which then takes as long as this scenario needs.

@@ -75,6 +75,7 @@ pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Resu
     let seen = Box::pin(observe::cluster::see(&context.client, &owner, &embassy)).await?;
     let mut round =
         Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, links: Links::new() };
+    round.look_after_freeze(&mut memory).await?;
     round.fence_first(&mut memory).await?;
     round.links = link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
     round.await_mail(&mut memory);
@@ -434,6 +435,9 @@ impl Round {
             next = next.min(Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default());
         }
         if self.open_drills().next().is_some() {
+            next = next.min(Duration::from_secs(1));
+        }
+        if view.record.freeze.is_some() {
             next = next.min(Duration::from_secs(1));
         }
         if let Some(retry) = memory.retry_at {

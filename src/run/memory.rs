@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::drills::Rehearsal;
+use super::hold::Hooks;
 use super::keeper::Access;
 use super::thinning::Thinned;
 use super::verification::Verification;
@@ -42,6 +43,8 @@ pub struct Memory {
     pub thinnings: BTreeMap<String, Thinned>,
     /// The drill that is under way.
     pub rehearsal: Option<Rehearsal>,
+    /// Hooks that run.
+    pub hooks: Hooks,
 }
 
 /// One vault, as far as it was read.

@@ -161,6 +161,7 @@ impl Round {
         }
         let closed = self.seen.record.as_ref().is_some_and(|r| !r.spec.role.rules() || r.spec.held());
         if closed {
+            self.look_after_freeze(memory).await?;
             self.close().await?;
             self.give_up_final_copies().await?;
         }
@@ -356,6 +357,7 @@ impl Round {
     async fn perform(&mut self, memory: &mut Memory, view: &View, action: &Action) -> Result<(), RunError> {
         let record = &view.record;
         if (!record.role.rules() || record.held()) && !self.is_closed() {
+            self.look_after_freeze(memory).await?;
             self.close().await?;
         }
         self.trace_act(memory, view, action);

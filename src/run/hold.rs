@@ -208,7 +208,7 @@ fn target(owner: &Owner) -> ObjectRef<crate::api::DataEmbassy> {
 }
 
 impl Round {
-    /// Looks after what is frozen; before anything else, since a fence may be about to end its Pods.
+    /// Looks after what is frozen; before anything else, and before a fence ends its Pods.
     pub(super) async fn look_after_freeze(&mut self, memory: &mut Memory) -> Result<(), RunError> {
         let Some(record) = self.seen.record.clone() else { return Ok(()) };
         let Some(freeze) = record.spec.freeze.clone() else { return Ok(()) };

@@ -53,7 +53,7 @@ crash: setup
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup
 	@scripts/step "programs of the test clusters" testbed/testbed binaries etcd kubernetes cyclonus helm
-	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test fence --test policies --test mover_objects --test renewal -- --nocapture
+	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "tests on an API server" cargo test --locked --test admission --test apply --test fence --test policies --test mover_objects --test hooks --test renewal -- --nocapture
 
 # Everything that reads what a peer sent, MINUTES (10) for each; what was found of interest stays in fuzz/corpus.
 fuzz: setup

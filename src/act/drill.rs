@@ -2,25 +2,15 @@
 
 use std::time::Duration;
 
-use k8s_openapi::{
-    api::core::v1::{Namespace, Pod},
-    apimachinery::pkg::apis::meta::v1::Status,
-};
-use kube::{
-    Api, Client, ResourceExt,
-    api::{AttachParams, DeleteParams, PostParams, Preconditions},
-};
-use tokio::{
-    io::{AsyncRead, AsyncReadExt},
-    time::timeout,
-};
-
+use super::exec::{Place, exec};
 use crate::api::drill::{CheckResult, DrillCheck};
 use crate::plan::desired::drill::is_of;
 use crate::plan::drill::readiness::is_ready;
-
-/// As much of what a check says is kept, from its end.
-const KEPT: usize = 400;
+use k8s_openapi::api::core::v1::{Namespace, Pod};
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, PostParams, Preconditions},
+};
 
 /// Why the namespace of a drill could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -100,71 +90,6 @@ async fn run(client: &Client, namespace: &str, check: &DrillCheck, pods: &[Pod])
         return Err(format!("no Pod that is ready bears the labels {}", labels.join(",")));
     };
     let limit = Duration::from_secs(u64::try_from(check.timeout_seconds).unwrap_or(1));
-    let ran = timeout(limit, exec(client, namespace, pod, check)).await;
-    ran.map_err(|_| format!("it did not end within {} s", limit.as_secs()))?
-}
-
-async fn exec(client: &Client, namespace: &str, pod: &str, check: &DrillCheck) -> Result<String, String> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let mut parameters = AttachParams::default().stdin(false).stdout(true).stderr(true);
-    parameters.container.clone_from(&check.exec.container);
-    let refused = |error: kube::Error| format!("it could not be run in Pod {pod}: {error}");
-    let mut process = api.exec(pod, &check.exec.command, &parameters).await.map_err(refused)?;
-    let (out, err, status) = (process.stdout(), process.stderr(), process.take_status());
-    let (out, err) = tokio::join!(tail(out), tail(err));
-    let status = match status {
-        Some(status) => status.await,
-        None => None,
-    };
-    let said = [out, err].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join("; ");
-    verdict(status, said)
-}
-
-fn verdict(status: Option<Status>, said: String) -> Result<String, String> {
-    match status {
-        Some(status) if status.status.as_deref() == Some("Success") => Ok(said),
-        Some(status) => {
-            let why = status.message.unwrap_or_else(|| "it failed".to_owned());
-            // The API server says the same twice.
-            let why = why.strip_prefix("command terminated with non-zero exit code: ").unwrap_or(&why);
-            Err(if said.is_empty() { why.to_owned() } else { format!("{said} ({why})") })
-        }
-        None => Err("the connection to the Pod ended before the check did".to_owned()),
-    }
-}
-
-/// The end of what a process says.
-async fn tail(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let Some(mut stream) = stream else { return String::new() };
-    let (mut kept, mut buffer) = (vec![], [0_u8; 4096]);
-    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-        kept.extend_from_slice(&buffer[..count]);
-        kept.drain(..kept.len().saturating_sub(KEPT));
-    }
-    String::from_utf8_lossy(&kept).trim().to_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_exit_with_zero_passes() {
-        let status = |text: &str, message: Option<&str>| {
-            let message = message.map(str::to_owned);
-            Some(Status { status: Some(text.to_owned()), message, ..Status::default() })
-        };
-        assert_eq!(verdict(status("Success", None), "550".to_owned()), Ok("550".to_owned()));
-        let twice = "command terminated with non-zero exit code: command terminated with exit code 1";
-        let failed = verdict(status("Failure", Some(twice)), "no such table".to_owned());
-        assert_eq!(failed, Err("no such table (command terminated with exit code 1)".to_owned()));
-        assert!(verdict(None, String::new()).is_err(), "a broken connection proves nothing");
-    }
-
-    #[tokio::test]
-    async fn the_end_of_what_is_said_is_kept() {
-        let said = format!("{}end\n", "x".repeat(10_000));
-        let kept = tail(Some(said.as_bytes())).await;
-        assert!(kept.ends_with("xend") && kept.len() <= KEPT, "{kept}");
-    }
+    let at = Place { namespace, pod, container: check.exec.container.as_deref() };
+    exec(client, &at, &check.exec.command, limit).await
 }

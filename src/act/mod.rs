@@ -2,7 +2,9 @@
 
 pub mod apply;
 pub mod drill;
+pub mod exec;
 pub mod fence;
+pub mod hooks;
 pub mod movers;
 pub mod record;
 pub mod report;

@@ -1,8 +1,9 @@
 //! Writes of the `FailoverRecord`: each is one compare-and-swap, and a conflict means reading again.
 
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-use kube::{Api, Client, api::PostParams};
+use kube::{Api, Client, ResourceExt, api::PostParams};
 
+use crate::api::FROZEN_LABEL;
 use crate::api::FailoverRecord;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::failover_record::HISTORY;
@@ -52,7 +53,13 @@ pub async fn replace(
         spec.revision = spec.revision.max(old.spec.revision.saturating_add(1));
         spec = noted(spec, why);
     }
-    let record = FailoverRecord { metadata: old.metadata.clone(), spec };
+    let mut record = FailoverRecord { metadata: old.metadata.clone(), spec };
+    // By it those are found that nobody else looks after.
+    if record.spec.freeze.is_some() {
+        record.labels_mut().insert(FROZEN_LABEL.to_owned(), "true".to_owned());
+    } else {
+        record.labels_mut().remove(FROZEN_LABEL);
+    }
     let api: Api<FailoverRecord> = Api::namespaced(client.clone(), &owner.namespace);
     finished(owner, api.replace(&owner.name, &PostParams::default(), &record).await)
 }

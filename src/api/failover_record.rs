@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::epoch::{Epoch, PointRef};
+use super::hooks::Freeze;
 
 /// The role of a site. Cold start and human fence are flags beside it, never instead of it.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -204,6 +205,9 @@ pub struct FailoverRecordSpec {
     /// one number, so that the points of all vaults lie in one order.
     #[serde(default)]
     pub sequence: i64,
+    /// Writers that hold still for a copy, or are to be let go on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub freeze: Option<Freeze>,
     /// The last changes, oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

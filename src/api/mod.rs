@@ -8,6 +8,7 @@ pub mod duration;
 pub mod epoch;
 pub mod failover;
 pub mod failover_record;
+pub mod hooks;
 pub mod jurisdiction;
 pub mod recovery_point;
 pub mod replication;
@@ -36,6 +37,8 @@ pub const EMBASSY_LABEL: &str = "dataembassy.io/embassy";
 pub const MOVER_LABEL: &str = "dataembassy.io/mover";
 /// Label on the namespace of a drill: the uid of its `Drill`. Only such namespaces are ever removed.
 pub const DRILL_LABEL: &str = "dataembassy.io/drill";
+/// Label of a `FailoverRecord` while a freeze is written down in it.
+pub const FROZEN_LABEL: &str = "dataembassy.io/frozen";
 /// Annotation with the replicas that a workload had before it was fenced.
 pub const FORMER_REPLICAS: &str = "dataembassy.io/former-replicas";
 /// Annotation with `spec.suspend` that a `CronJob` had before it was fenced.

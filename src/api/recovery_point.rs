@@ -24,6 +24,7 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Files", type_ = "integer", json_path = ".spec.files"),
     printcolumn(name = "Verified", type_ = "date", json_path = ".status.verifiedAt"),
     printcolumn(name = "Damage", type_ = "string", json_path = ".status.damage"),
+    printcolumn(name = "Consistency", type_ = "string", json_path = ".spec.consistency", priority = 1),
     printcolumn(name = "Snapshot", type_ = "string", json_path = ".spec.snapshot", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
@@ -60,7 +61,8 @@ pub struct RecoveryPointSpec {
     /// SHA-256 of the manifest before this one; empty for the first of an epoch.
     #[schemars(length(max = 64))]
     pub previous: String,
-    /// `Final` for the point of a planned switch and of a fenced site, whose writers had stopped; else `Fuzzy`.
+    /// `Final` for the point of a planned switch and of a fenced site, whose writers had stopped; `Quiesced` where hooks made
+    /// them hold still until everything was read; else `Fuzzy`.
     pub consistency: Consistency,
 }
 
@@ -69,6 +71,8 @@ pub struct RecoveryPointSpec {
 pub enum Consistency {
     /// Copied while the writers ran: files may be of slightly different moments.
     Fuzzy,
+    /// Copied while every hook had its writer hold still.
+    Quiesced,
     /// Copied after the last writer had stopped.
     Final,
 }

@@ -1,12 +1,13 @@
 //! How copies are made: how often, by what, at which speed, how many are kept, and when they are verified.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::duration;
+use super::hooks::Hook;
 
 /// How copies are made.
 #[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq)]
@@ -22,6 +23,16 @@ pub struct Replication {
     pub rpo: String,
     /// Which engine copies; exactly one.
     pub driver: Driver,
+    /// What is run in the register's Pods around each copy, so that the writers hold still. Velero's annotations of Pods, such as
+    /// `pre.hook.backup.velero.io/command`, mean the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub hooks: Vec<Hook>,
+    /// The writers are let go on after this time even if the copy still reads; it is then marked `Fuzzy`. Without: 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 2, max = 5))]
+    #[x_kube(validation = ("self.matches('^[1-9][0-9]{0,3}[sm]$')", "replication.maxFreeze must be a whole number above zero and s or m, such as 5m"))]
+    pub max_freeze: Option<String>,
     /// Which recovery points are kept: as objects in the clusters, and their bytes in the vault.
     #[serde(default)]
     pub retention: Retention,
@@ -31,6 +42,15 @@ pub struct Replication {
     /// How much of the line between sites a copy may take; without it all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bandwidth: Option<Bandwidth>,
+}
+
+impl Replication {
+    /// `maxFreeze`, or how long a freeze lasts at most without it.
+    #[must_use]
+    pub fn longest_freeze(&self) -> Duration {
+        let wanted = self.max_freeze.as_deref().and_then(|text| duration::parse(text).ok());
+        wanted.unwrap_or(Duration::from_mins(5))
+    }
 }
 
 /// A limit to what movers send to, or fetch from, another site's vault. The last copy of a planned switch is not slowed.
@@ -125,7 +145,7 @@ pub struct Builtin {
 /// Where the mover reads the bytes from.
 #[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CopyMethod {
-    /// From the volume in use; the recovery point is marked `Fuzzy` unless the writers had stopped.
+    /// From the volume in use; the recovery point is marked `Fuzzy` unless the writers had stopped or hooks made them hold still.
     Direct,
 }
 

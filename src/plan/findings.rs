@@ -186,6 +186,14 @@ fn protected(facts: &Facts) -> Finding {
 }
 
 fn replicating(facts: &Facts) -> Finding {
+    let failure = facts.view.record.freeze.as_ref().and_then(|freeze| freeze.failure.as_ref());
+    if let Some(why) = failure {
+        let message = format!(
+            "a writer may still hold still for a copy that has ended: {why}. It is tried again; let the writer go on by \
+             hand or delete its Pod"
+        );
+        return Finding::new(ConditionType::Replicating, false, "ThawFailed", message);
+    }
     match facts.trouble {
         Some(trouble) => {
             Finding::new(ConditionType::Replicating, false, trouble.reason, trouble.message.clone())

@@ -7,6 +7,7 @@ pub mod divergence;
 pub mod drill;
 pub mod failover;
 pub mod findings;
+pub mod hooks;
 pub mod intent;
 pub mod lease;
 pub mod letter;

@@ -34,6 +34,7 @@ use super::drill_leftovers;
 use super::embassy;
 use super::error::RunError;
 use super::health::{self, Health};
+use super::hold_leftovers;
 use super::keeper::Keeper;
 use super::lease;
 use super::metrics::Metrics;
@@ -214,6 +215,9 @@ async fn look_after_sites(context: Arc<Context>, health: Health) {
         }
         if let Err(error) = drill_leftovers::remove(&context).await {
             tracing::warn!(%error, "cannot look for what is left of drills; trying again");
+        }
+        if let Err(error) = hold_leftovers::let_go(&context).await {
+            tracing::warn!(%error, "cannot look for writers that hold still; trying again");
         }
         tokio::time::sleep(pause(&context).await).await;
     }

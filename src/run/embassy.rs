@@ -77,6 +77,7 @@ pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Resu
     let seen = Box::pin(observe::cluster::see(&context.client, &owner, &embassy)).await?;
     let mut round =
         Round { context: Arc::clone(&context), owner, embassy, parties, sites, seen, links: Links::new() };
+    round.look_after_freeze(&mut memory).await?;
     round.fence_first(&mut memory).await?;
     round.links = link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
     round.await_mail(&mut memory);
@@ -162,6 +163,7 @@ impl Round {
         }
         let closed = self.seen.record.as_ref().is_some_and(|r| !r.spec.role.rules() || r.spec.held());
         if closed {
+            self.look_after_freeze(memory).await?;
             self.close().await?;
             self.give_up_final_copies().await?;
         }
@@ -371,6 +373,7 @@ impl Round {
         let record = &view.record;
         let closes = !record.role.rules() || record.held();
         if matches!(action, Action::Fence) || closes && !self.is_closed() {
+            self.look_after_freeze(memory).await?;
             self.close().await?;
         }
         self.trace_act(memory, view, action);
@@ -460,6 +463,9 @@ impl Round {
             next = next.min(Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default());
         }
         if self.open_drills().next().is_some() {
+            next = next.min(Duration::from_secs(1));
+        }
+        if view.record.freeze.is_some() {
             next = next.min(Duration::from_secs(1));
         }
         if let Some(retry) = memory.retry_at {

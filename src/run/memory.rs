@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::drills::Rehearsal;
+use super::hold::Hooks;
 use super::keeper::Access;
 use super::parties::Parties;
 use super::thinning::Thinned;
@@ -47,6 +48,8 @@ pub struct Memory {
     pub unkept: Vec<Epoch>,
     /// The drill that is under way.
     pub rehearsal: Option<Rehearsal>,
+    /// Hooks that run.
+    pub hooks: Hooks,
 }
 
 /// One vault, as far as it was read.

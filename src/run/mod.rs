@@ -10,6 +10,8 @@ pub mod drills;
 pub mod embassy;
 pub mod error;
 pub mod health;
+pub mod hold;
+pub mod hold_leftovers;
 pub mod hosting;
 pub mod keeper;
 pub mod lease;

@@ -11,6 +11,7 @@ use k8s_openapi::{
 use kube::ResourceExt;
 
 use super::error::RunError;
+use super::hold::observed;
 use super::keeper::Access;
 use super::memory::Memory;
 use super::repository_keys;
@@ -28,6 +29,7 @@ use crate::plan::bandwidth::Hours;
 use crate::plan::desired::jobs::is_unstarted;
 use crate::plan::failover::Point;
 use crate::plan::failover::volumes;
+use crate::plan::hooks::planned;
 use crate::plan::manifest::Contents;
 use crate::plan::manifest::MANIFEST_VERSION;
 use crate::plan::manifest::Manifest;
@@ -123,7 +125,8 @@ impl Round {
         let current = task.is_current(&record.spec);
         match (task, outcome) {
             (Task::Backup { vault, manifest }, Ok(Outcome::Backup(done))) if current => {
-                let manifest = Manifest { contents: done.into(), ..(**manifest).clone() };
+                let consistency = observed(&record.spec, manifest.consistency, manifest.point.sequence);
+                let manifest = Manifest { contents: done.into(), consistency, ..(**manifest).clone() };
                 self.commit(memory, record, task, vault, manifest).await
             }
             (Task::Restore(manifest), Ok(Outcome::Restore(_))) if current => {
@@ -259,14 +262,32 @@ impl Round {
     ) -> Result<(), RunError> {
         let Some(record) = self.seen.record.clone() else { return Ok(()) };
         let under_way = self.seen.jobs.iter().filter(|job| !ended(job)).filter_map(task).find(|task| {
-            let same = matches!(task, Task::Backup { manifest, .. } if manifest.consistency == consistency);
+            let is_final = |it: Consistency| it == Consistency::Final;
+            let same = matches!(task, Task::Backup { manifest, .. } if is_final(manifest.consistency) == is_final(consistency));
             same && task.is_current(&record.spec)
         });
         if under_way.is_some() || !self.may_start(memory, true).await? {
             return Ok(());
         }
+        let mut freeze = record.spec.freeze.clone();
+        let consistency = if consistency == Consistency::Final {
+            consistency
+        } else {
+            if freeze.is_none() {
+                let hooks = planned(&self.embassy.spec.replication.hooks, &self.seen.pods);
+                if !hooks.is_empty() {
+                    return self.freeze(memory, &record, hooks).await;
+                }
+            }
+            let Some(consistency) = Self::begin_held(memory, freeze.as_ref()) else { return Ok(()) };
+            consistency
+        };
         let manifest = self.next_manifest(memory, &record.spec, vault, consistency);
-        let spec = FailoverRecordSpec { sequence: manifest.point.sequence, ..record.spec.clone() };
+        let sequence = manifest.point.sequence;
+        if let Some(freeze) = freeze.as_mut().filter(|freeze| !freeze.thawing) {
+            freeze.sequence = Some(sequence);
+        }
+        let spec = FailoverRecordSpec { sequence, freeze, ..record.spec.clone() };
         self.seen.record = self.note(&record, spec).await?.or(Some(record));
         self.start_mover(memory, &Task::Backup { vault: vault.to_owned(), manifest: Box::new(manifest) })
             .await

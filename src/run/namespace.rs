@@ -31,6 +31,7 @@ use crate::plan::desired::storage::StorageIntent;
 use crate::plan::desired::storage::claims;
 use crate::plan::failover::Action;
 use crate::plan::failover::View;
+use crate::plan::hooks::planned;
 use crate::plan::letter::Introduced;
 use crate::plan::task::TASK_ANNOTATION;
 use crate::plan::task::Task;
@@ -210,7 +211,13 @@ impl Round {
         if record.role.rules() && !record.held() && self.objects_due(record).is_some() {
             roles.push(rbac::ACTIVATE_ROLE);
         }
-        let wanted: Vec<RoleBinding> = roles.iter().map(|role| rbac::binding(&self.owner, role)).collect();
+        let mut wanted: Vec<RoleBinding> =
+            roles.iter().map(|role| rbac::binding(&self.owner, role)).collect();
+        let runs = record.role.rules() && !record.held();
+        let hooked = || !planned(&self.embassy.spec.replication.hooks, &self.seen.pods).is_empty();
+        if record.freeze.is_some() || (runs && hooked()) {
+            wanted.push(rbac::hook_binding(&self.owner, &self.context.settings.namespace));
+        }
         let live: Vec<RoleBinding> = owned(client, namespace, name).await?;
         apply(client, namespace, &wanted, &live).await?;
         prune(client, namespace, &wanted, &live).await?;

@@ -103,6 +103,52 @@ case_verification() {
   replication '{"rpo": "30s", "verification": null}'
 }
 
+# hook PRE [FIELDS]: the register is frozen by that script and thawed by one that only leaves its mark.
+hook() {
+  replication "{\"hooks\": [{\"name\": \"marks\", \"selector\": {\"app\": \"register\"}, \"container\": \"postgres\",
+    \"pre\": {\"command\": [\"sh\", \"-c\", \"$1\"]${2:+, $2}}, \"post\": {\"command\": [\"sh\", \"-c\", \"echo thaw >>/tmp/marks\"]}}]}"
+}
+marks() { in_site tallinn -n "$NAMESPACE" exec register-0 -c postgres -- cat /tmp/marks | paste -sd ' '; }
+thaws() { marks | tr ' ' '\n' | grep -c thaw; }
+more_thaws_than() { [ "$(thaws)" -gt "$1" ]; }
+frozen() { [ -n "$(field tallinn "failoverrecord/$NAME" '{.spec.freeze.since}')" ]; }
+not_frozen() { ! frozen; }
+newest_is() { in_site tallinn -n "$NAMESPACE" get recoverypoints -o json | jq -re '[.items[].spec] | max_by(.sequence) | .consistency' | grep -qx "$1"; }
+quiesced_after() { newer_than "$1" && newest_is Quiesced; }
+all_thawed() { ! marks | grep -Eq 'freeze freeze|freeze *$'; }
+no_exec_left() { equal "$(in_site tallinn -n "$NAMESPACE" get rolebinding "$NAME-hooks" --ignore-not-found -o name)" ""; }
+# Writers hold still for a copy, and never longer.
+case_hooks() {
+  local last before
+  hook "psql -h /tmp -tAc checkpoint postgres && echo freeze >>/tmp/marks"
+  check "a copy with hooks is quiesced, and says so" until_true 90 "a Quiesced point" newest_is Quiesced
+  hook "echo freeze >>/tmp/marks; sleep 600" '"timeout": "5s"'
+  check "a hook that hangs is given up" until_true 60 HookFailed has_reason tallinn Replicating HookFailed
+  check "it is said how" sh -c "'$TESTBED' kubectl tallinn -n $NAMESPACE get events.events.k8s.io -o json | jq -r '.items[].note' | grep 'register-0' | grep -q 'did not end within 5 s'"
+  check "what was begun is let go on" until_true 30 "nothing frozen" not_frozen
+  last=$(newest_point tallinn)
+  hook "echo freeze >>/tmp/marks; false" '"onError": "Continue"'
+  check "a hook that may fail does not stop the copy" until_true 90 "a newer point" newer_than "$last"
+  check "which is not called more than it is" until_true 20 Fuzzy newest_is Fuzzy
+  hook "echo freeze >>/tmp/marks; sleep 25" '"timeout": "60s"'
+  until_true 120 "nothing frozen" not_frozen
+  before=$(thaws)
+  check "the register is frozen" until_true 60 "a freeze on record" frozen
+  until_true 20 "the mark" sh -c "'$TESTBED' kubectl tallinn -n $NAMESPACE exec register-0 -c postgres -- tail -n 1 /tmp/marks | grep -q freeze"
+  in_site tallinn -n "$OPERATOR" delete pods --all --grace-period=0 --force >/dev/null 2>&1
+  check "after a killed operator it is let go on" until_true 60 "a thaw" more_thaws_than "$before"
+  replication '{"hooks": null}'
+  check "nothing stays frozen" until_true 60 "nothing frozen" not_frozen
+  check "every freeze was followed by a thaw" all_thawed
+  check "without hooks the operator can run nothing there" until_true 60 "no binding" no_exec_left
+  last=$(newest_point tallinn)
+  in_site tallinn -n "$NAMESPACE" annotate pod register-0 pre.hook.backup.velero.io/command='["psql","-h","/tmp","-tAc","checkpoint","postgres"]' >/dev/null
+  check "Velero's annotations are honoured" until_true 90 "a Quiesced point" quiesced_after "$last"
+  last=$(newest_point tallinn)
+  in_site tallinn -n "$NAMESPACE" annotate pod register-0 pre.hook.backup.velero.io/command- >/dev/null
+  check "copies go on" until_true 90 "a newer point" newer_than "$last"
+}
+
 carried() { embassy "$1" "$2" "$NAME" -n "$NAMESPACE" "${@:3}"; }
 nothing_sent() { carried luxembourg import --from "$1" | grep -q '; 0 bytes were sent now'; }
 site_key() { printf '%s=%s' "$1" "$(in_site luxembourg get site "$1" -o jsonpath='{.status.publicKey}')"; }

@@ -285,6 +285,7 @@ fn real_record(setting: Setting, me: usize, r: &Record, volume: Volume) -> Failo
         boot_ids: BTreeSet::new(),
         carriers: BTreeMap::new(),
         sequence: 0,
+        freeze: None,
         history: vec![],
     }
 }

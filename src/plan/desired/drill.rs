@@ -6,7 +6,7 @@ use k8s_openapi::{
     api::{
         core::v1::{Namespace, PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
         networking::v1::NetworkPolicy,
-        rbac::v1::{RoleBinding, RoleRef, Subject},
+        rbac::v1::RoleBinding,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -14,13 +14,12 @@ use k8s_openapi::{
 use super::{
     Owner,
     network::{Destination, deny_all, mover, needed},
+    rbac,
 };
 use crate::api::DRILL_LABEL;
 
 /// ClusterRole with the right to run the checks in the Pods of one namespace.
 pub const CHECK_ROLE: &str = "data-embassy-drill-check";
-/// The operator's own ServiceAccount.
-const OPERATOR: &str = "data-embassy-controller";
 /// Which Pods the API server admits is decided there, and must be the same as in the protected namespace.
 const POD_SECURITY: &str = "pod-security.kubernetes.io/";
 
@@ -98,20 +97,7 @@ fn like(owner: &Owner, claim: &PersistentVolumeClaim) -> PersistentVolumeClaim {
 /// Lets the operator run the checks, in this namespace only.
 #[must_use]
 pub fn check_binding(owner: &Owner, operator_namespace: &str) -> RoleBinding {
-    RoleBinding {
-        metadata: owner.metadata("drill-check"),
-        role_ref: RoleRef {
-            api_group: "rbac.authorization.k8s.io".to_owned(),
-            kind: "ClusterRole".to_owned(),
-            name: CHECK_ROLE.to_owned(),
-        },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".to_owned(),
-            name: OPERATOR.to_owned(),
-            namespace: Some(operator_namespace.to_owned()),
-            api_group: None,
-        }]),
-    }
+    rbac::operator_binding(owner, "drill-check", CHECK_ROLE, operator_namespace)
 }
 
 /// Whether the namespace is the one of that drill. Any other is not ours to touch.

@@ -11,6 +11,10 @@ use super::Owner;
 pub const CAPTURE_ROLE: &str = "data-embassy-mover-capture";
 /// ClusterRole with the right to write every object of a namespace, for the activation.
 pub const ACTIVATE_ROLE: &str = "data-embassy-mover-activate";
+/// ClusterRole with the right to run hooks in the Pods of one namespace.
+pub const HOOK_ROLE: &str = "data-embassy-hooks";
+/// The operator's own ServiceAccount.
+const OPERATOR: &str = "data-embassy-controller";
 
 /// Name of the mover's ServiceAccount; the fence lets only Pods with it through.
 #[must_use]
@@ -46,6 +50,31 @@ pub fn binding(owner: &Owner, role: &str) -> RoleBinding {
             api_group: None,
         }]),
     }
+}
+
+/// Binds the operator itself to a ClusterRole within the namespace.
+#[must_use]
+pub fn operator_binding(owner: &Owner, suffix: &str, role: &str, operator_namespace: &str) -> RoleBinding {
+    RoleBinding {
+        metadata: owner.metadata(suffix),
+        role_ref: RoleRef {
+            api_group: "rbac.authorization.k8s.io".to_owned(),
+            kind: "ClusterRole".to_owned(),
+            name: role.to_owned(),
+        },
+        subjects: Some(vec![Subject {
+            kind: "ServiceAccount".to_owned(),
+            name: OPERATOR.to_owned(),
+            namespace: Some(operator_namespace.to_owned()),
+            api_group: None,
+        }]),
+    }
+}
+
+/// Lets the operator run hooks in this namespace.
+#[must_use]
+pub fn hook_binding(owner: &Owner, operator_namespace: &str) -> RoleBinding {
+    operator_binding(owner, "hooks", HOOK_ROLE, operator_namespace)
 }
 
 #[cfg(test)]

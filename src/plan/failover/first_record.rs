@@ -109,6 +109,7 @@ fn record(before: &Before, role: Role, epoch: Epoch, volumes: Volumes) -> Failov
         boot_ids: before.boot_ids.clone(),
         carriers: BTreeMap::new(),
         sequence: 0,
+        freeze: None,
         history: vec![],
     }
 }

@@ -115,10 +115,10 @@ impl Trace {
     }
 }
 
-/// Without the history, on which no decision stands.
+/// Without the history and the hooks' commands, on which no decision stands.
 #[must_use]
 pub fn brief(record: &FailoverRecordSpec) -> FailoverRecordSpec {
-    FailoverRecordSpec { history: vec![], ..record.clone() }
+    FailoverRecordSpec { history: vec![], freeze: None, ..record.clone() }
 }
 
 fn digest(view: Option<&View>) -> String {

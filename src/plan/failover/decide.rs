@@ -300,7 +300,7 @@ fn demoting(view: &View) -> Action {
                 record.handover = Some(point);
             })
         }
-        None => whole::refused(view).unwrap_or_else(|| match &view.record.intent {
+        None => whole::mended(view).unwrap_or_else(|| match &view.record.intent {
             Some(intent) if view.reaches(&intent.site) => Action::Backup(intent.site.clone()),
             _ => Action::Wait("the vault, for the final recovery point"),
         }),

@@ -13,32 +13,38 @@ use crate::api::failover_record::{Role, VolumeCondition};
 const NOT_WHOLE: &str = "a person: the volumes of this site are not whole, and the recovery point that they held is in no vault in \
                          reach, so nothing is served or copied from them; see 'A claim was deleted' in docs/failover.md";
 
-/// Where the volumes were no more than a copy, they are copied again, whole. A site that yields, or is about to hand over, is
-/// judged by its record first: what it wrote is in the vault.
+/// Where the volumes were no more than a copy, they are copied again, whole. A site that yields, or that kept its last byte to
+/// hand it over, is judged by its record first: what it wrote is in the vault.
 pub(super) fn recopied(view: &View) -> Option<Action> {
     let record = &view.record;
-    let copies = !matches!(record.role, Role::Fenced | Role::Demoting);
+    let kept = record.volumes.at.as_ref().is_some_and(|at| at.point.epoch == record.epoch);
+    let copies = match record.role {
+        Role::Fenced => false,
+        Role::Demoting => !kept,
+        _ => true,
+    };
     let lost = view.replaced && copies && volumes::clean_at(&record.volumes).is_some();
     applies(Rule::DeletedClaimsAreCopiedAnew, lost).then(|| Action::Note(Box::new(volumes::replaced(record))))
 }
 
-/// What a site does first that is to run the register on volumes that are not whole: it brings them to the very point that they
+/// What a site does first that is to run the register, or to hand it over, on volumes that are not whole: it brings them to the very point that they
 /// held, and to no other, while nothing runs.
 pub(super) fn mended(view: &View) -> Option<Action> {
-    let waits = refused(view)?;
+    let whole = match view.record.volumes.condition {
+        VolumeCondition::Live => true,
+        VolumeCondition::Clean => !view.replaced,
+        VolumeCondition::Empty | VolumeCondition::Restoring => false,
+    };
+    if requires(Rule::OnlyWholeVolumesServe, whole) {
+        return None;
+    }
     let at = view.record.volumes.at.as_ref();
     let again = view.newest_point().filter(|newest| at.is_some_and(|at| newest.data == *at));
     Some(match again {
         Some(_) if view.pods => Action::Fence,
         Some(point) => Action::Restore { point: Box::new(point.clone()), discard: false },
-        None => waits,
+        None => Action::Wait(NOT_WHOLE),
     })
-}
-
-/// What a site waits for that hands over, if its volumes are not whole.
-pub(super) fn refused(view: &View) -> Option<Action> {
-    let whole = matches!(view.record.volumes.condition, VolumeCondition::Clean | VolumeCondition::Live);
-    (!requires(Rule::OnlyWholeVolumesServe, whole)).then_some(Action::Wait(NOT_WHOLE))
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ const TABLE: &[(Rule, Fate)] = &[
             "in the world a record that stops ruling is posted only after the Pods are gone wherever it matters within these bounds; tests/e2e case_fence looks at the containers themselves",
         ),
     ),
-    (Rule::DeletedClaimsAreCopiedAnew, Breaks(DELETES, "I8: a restore trusts a volume that was deleted")),
+    (Rule::DeletedClaimsAreCopiedAnew, Breaks(DELETES, "I8")),
     (Rule::OnlyWholeVolumesServe, Breaks(DELETES, "an incomplete copy is served")),
     (Rule::OrderAboveEpoch, Survives("OrderAboveIntents compares with the record's epoch, too")),
     (Rule::OrderAboveIntents, Breaks(FENCES, I10)),

@@ -64,6 +64,6 @@ case_sealed() {
   check "the embassy is sealed again" until_true 120 Sealed has_reason luxembourg Promotable Sealed
   # It stays, and rests: what comes after is about the other register.
   in_site tallinn -n "$NAMESPACE" patch dataembassy "$NAME" --type merge \
-    -p '{"spec": {"suspend": true, "replication": {"rpo": "7d", "verification": {"schedule": "0 0 1 1 *"}}}}' >/dev/null
+    -p '{"spec": {"replication": {"rpo": "7d", "retention": {"immutableFor": "1h"}, "verification": {"schedule": "0 0 1 1 *"}}}}' >/dev/null
   in_site tallinn -n "$NAMESPACE" scale statefulset/register --replicas=0 >/dev/null
 }

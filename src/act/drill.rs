@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
-use super::exec::{Place, exec};
-use crate::api::drill::{CheckResult, DrillCheck};
-use crate::plan::desired::drill::is_of;
-use crate::plan::drill::readiness::is_ready;
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, PostParams, Preconditions},
 };
+
+use super::exec::{Place, exec};
+use crate::api::drill::{CheckResult, DrillCheck};
+use crate::plan::desired::drill::is_of;
+use crate::plan::drill::readiness::is_ready;
 
 /// Why the namespace of a drill could not be made or removed.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,9 @@
 //! The order by which a vault gives points up: what it speaks of is a link of the chain, and no recovery point any more.
 
-use super::{folder::Shelf, points::Keys};
+use super::{
+    folder::Shelf,
+    points::{Keys, believed},
+};
 use crate::api::thinning::{THINNING_VERSION, Thinning};
 use crate::plan::manifest::Manifest;
 use crate::trust::envelope::{Envelope, Purpose};
@@ -19,15 +22,7 @@ impl Order {
     /// What a text says. With `keys` only what one of them signed is believed.
     pub(super) fn open(text: String, shelf: &Shelf, keys: Option<Keys<'_>>) -> Result<Self, String> {
         let envelope = Envelope::parse(&text).map_err(|error| error.to_string())?;
-        let author = envelope.author.clone();
-        let payload = match keys {
-            None => envelope.payload.as_str(),
-            Some(keys) => {
-                let key =
-                    keys(&author).ok_or_else(|| format!("the key of site '{author}' is not known here"))?;
-                envelope.open(&key, &author, Purpose::Thinning).map_err(|error| error.to_string())?
-            }
-        };
+        let payload = believed(&envelope, &envelope.author, Purpose::Thinning, keys)?;
         let thinning: Thinning = serde_json::from_str(payload).map_err(|error| error.to_string())?;
         if thinning.version != THINNING_VERSION {
             return Err(format!(

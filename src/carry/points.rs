@@ -37,16 +37,22 @@ pub(super) fn genuine(
     Ok(manifests)
 }
 
+/// What an envelope says, if that site signed it for that purpose. Without keys its word is taken.
+pub(super) fn believed<'a>(
+    envelope: &'a Envelope,
+    site: &str,
+    purpose: Purpose,
+    keys: Option<Keys<'_>>,
+) -> Result<&'a str, String> {
+    let Some(keys) = keys else { return Ok(&envelope.payload) };
+    let key = keys(site).ok_or_else(|| format!("the key of site '{site}' is not known here"))?;
+    envelope.open(&key, site, purpose).map_err(|error| error.to_string())
+}
+
 fn opened(shelf: &Shelf, text: &str, keys: Option<Keys<'_>>) -> Result<Manifest, String> {
     let site = &shelf.epoch.site;
     let envelope = Envelope::parse(text).map_err(|error| error.to_string())?;
-    let payload = match keys {
-        None => envelope.payload.as_str(),
-        Some(keys) => {
-            let key = keys(site).ok_or_else(|| format!("the key of site '{site}' is not known here"))?;
-            envelope.open(&key, site, Purpose::Manifest).map_err(|error| error.to_string())?
-        }
-    };
+    let payload = believed(&envelope, site, Purpose::Manifest, keys)?;
     let manifest: Manifest = serde_json::from_str(payload).map_err(|error| error.to_string())?;
     if manifest.version != MANIFEST_VERSION {
         return Err(format!(

@@ -9,7 +9,6 @@ use super::movers::vault_of;
 use super::round::Round;
 use crate::api::epoch::Epoch;
 use crate::api::recovery_point::Consistency;
-use crate::observe::cluster::mounts;
 use crate::plan::desired::Owner;
 use crate::plan::desired::jobs::MoverIntent;
 use crate::plan::desired::jobs::mover;
@@ -55,7 +54,7 @@ impl Round {
         has_key: bool,
     ) -> Result<Job, RunError> {
         let mut claims: Vec<String> = self.seen.claims.iter().map(ResourceExt::name_any).collect();
-        if matches!(task, Task::Activate { .. }) && self.runs() {
+        if matches!(task, Task::Activate { .. }) && self.carrying().next().is_some() {
             // What was begun already may have changed files.
             claims.clear();
         }
@@ -79,15 +78,9 @@ impl Round {
         }))
     }
 
-    /// Whether a Pod uses a protected claim.
-    pub(super) fn runs(&self) -> bool {
-        self.seen.pods.iter().any(|pod| mounts(pod, &self.seen.claims))
-    }
-
     /// The node of a Pod that uses a protected claim: a `ReadWriteOnce` volume can be mounted nowhere else.
     fn node_in_use(&self) -> Option<String> {
-        let pod = self.seen.pods.iter().find(|pod| mounts(pod, &self.seen.claims))?;
-        pod.spec.as_ref()?.node_name.clone()
+        self.carrying().next()?.spec.as_ref()?.node_name.clone()
     }
 
     fn arguments(&self, memory: &Memory, task: &Task, url: &str, claims: &[String]) -> Vec<String> {

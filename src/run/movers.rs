@@ -145,7 +145,9 @@ impl Round {
                 Ok(None)
             }
             (Task::Activate { .. }, Ok(Outcome::Failed(failed)))
-                if current && failed.reason == Reason::VolumesIncomplete && !self.runs() =>
+                if current
+                    && failed.reason == Reason::VolumesIncomplete
+                    && self.carrying().next().is_none() =>
             {
                 self.failed(memory, task, failed.reason.as_str(), failed.message).await;
                 // Nothing of this reign has run on them: they are brought to the same point once more.

@@ -21,7 +21,6 @@ use crate::api::recovery_point::Consistency;
 use crate::guard;
 use crate::guard::PERMIT_ANNOTATION;
 use crate::observe::cluster::api_servers;
-use crate::observe::cluster::mounts;
 use crate::plan::desired::fence;
 use crate::plan::desired::network::Destination;
 use crate::plan::desired::network::NetworkIntent;
@@ -53,13 +52,8 @@ impl Round {
     /// was deleted by force from a silent node still counts.
     pub async fn remember_carriers(&mut self) -> Result<(), RunError> {
         let Some(record) = &self.seen.record else { return Ok(()) };
-        let holding: Vec<String> = self
-            .seen
-            .pods
-            .iter()
-            .filter(|pod| mounts(pod, &self.seen.claims))
-            .filter_map(|pod| pod.spec.as_ref()?.node_name.clone())
-            .collect();
+        let holding: Vec<String> =
+            self.carrying().filter_map(|pod| pod.spec.as_ref()?.node_name.clone()).collect();
         let carriers = fence::carriers(&record.spec.carriers, &holding, &self.seen.nodes);
         let spec = FailoverRecordSpec { carriers, ..record.spec.clone() };
         if let Some(written) = self.note(record, spec).await? {
@@ -89,7 +83,7 @@ impl Round {
     /// What a fence still waits for, in words.
     #[must_use]
     pub fn still_there(&self) -> Vec<String> {
-        let pods: Vec<_> = self.seen.pods.iter().filter(|pod| mounts(pod, &self.seen.claims)).collect();
+        let pods: Vec<_> = self.carrying().collect();
         let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
         let reports = |name: &String| self.seen.nodes.iter().any(|node| node.name == *name && node.reports);
         let mut found: Vec<String> = pods

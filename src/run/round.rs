@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use k8s_openapi::{api::core::v1::PersistentVolumeClaim, jiff::Timestamp};
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, Pod},
+    jiff::Timestamp,
+};
 use kube::ResourceExt;
 
 use super::context::Context;
@@ -100,7 +103,12 @@ impl Round {
     pub fn writable_pods(&self) -> bool {
         !self.is_closed()
             || self.seen.record.as_ref().is_some_and(|record| !record.spec.carriers.is_empty())
-            || self.seen.pods.iter().any(|pod| mounts(pod, &self.seen.claims))
+            || self.carrying().next().is_some()
+    }
+
+    /// Pods with a protected volume.
+    pub(super) fn carrying(&self) -> impl Iterator<Item = &Pod> {
+        self.seen.pods.iter().filter(|pod| mounts(pod, &self.seen.claims))
     }
 
     /// Each protected claim and its uid.

@@ -51,6 +51,44 @@ impl Inventory {
     }
 }
 
+/// What the points of one repository need, one point after the other: most inventories build on the one before.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// The inventory added last, and what it alone says.
+    at: Option<String>,
+    needed: BTreeSet<String>,
+    /// Objects that any of the points needs, such as `data/<sha256>`.
+    pub objects: BTreeSet<String>,
+}
+
+impl Needs {
+    /// Adds what a point with that inventory needs. Where `read` gives none, what lies below it counts for nothing.
+    pub fn add<E>(
+        &mut self,
+        top: String,
+        mut read: impl FnMut(&str) -> Result<Option<Inventory>, E>,
+    ) -> Result<(), E> {
+        let (mut line, mut next) = (vec![], Some(top.clone()));
+        while let Some(name) = next.take().filter(|name| self.at.as_ref() != Some(name)) {
+            let Some(inventory) = read(&name)? else { break };
+            if inventory.base.is_none() {
+                self.needed.clear();
+            }
+            next.clone_from(&inventory.base);
+            line.push(inventory);
+        }
+        let mut added = BTreeSet::new();
+        for inventory in line.into_iter().rev() {
+            inventory.apply(&mut self.needed);
+            added.extend(inventory.added);
+        }
+        // The others were counted with the point before.
+        self.objects.extend(added.into_iter().filter(|object| self.needed.contains(object)));
+        self.at = Some(top);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -36,25 +36,16 @@ pub fn service_account(owner: &Owner) -> ServiceAccount {
 #[must_use]
 pub fn binding(owner: &Owner, role: &str) -> RoleBinding {
     let suffix = role.trim_start_matches("data-embassy-");
-    RoleBinding {
-        metadata: owner.metadata(suffix),
-        role_ref: RoleRef {
-            api_group: "rbac.authorization.k8s.io".to_owned(),
-            kind: "ClusterRole".to_owned(),
-            name: role.to_owned(),
-        },
-        subjects: Some(vec![Subject {
-            kind: "ServiceAccount".to_owned(),
-            name: service_account_name(owner),
-            namespace: Some(owner.namespace.clone()),
-            api_group: None,
-        }]),
-    }
+    role_binding(owner, suffix, role, (&service_account_name(owner), &owner.namespace))
 }
 
 /// Binds the operator itself to a ClusterRole within the namespace.
 #[must_use]
 pub fn operator_binding(owner: &Owner, suffix: &str, role: &str, operator_namespace: &str) -> RoleBinding {
+    role_binding(owner, suffix, role, (OPERATOR, operator_namespace))
+}
+
+fn role_binding(owner: &Owner, suffix: &str, role: &str, (account, namespace): (&str, &str)) -> RoleBinding {
     RoleBinding {
         metadata: owner.metadata(suffix),
         role_ref: RoleRef {
@@ -64,8 +55,8 @@ pub fn operator_binding(owner: &Owner, suffix: &str, role: &str, operator_namesp
         },
         subjects: Some(vec![Subject {
             kind: "ServiceAccount".to_owned(),
-            name: OPERATOR.to_owned(),
-            namespace: Some(operator_namespace.to_owned()),
+            name: account.to_owned(),
+            namespace: Some(namespace.to_owned()),
             api_group: None,
         }]),
     }

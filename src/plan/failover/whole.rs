@@ -27,8 +27,8 @@ pub(super) fn recopied(view: &View) -> Option<Action> {
     applies(Rule::DeletedClaimsAreCopiedAnew, lost).then(|| Action::Note(Box::new(volumes::replaced(record))))
 }
 
-/// What a site does first that is to run the register, or to hand it over, on volumes that are not whole: it brings them to the very point that they
-/// held, and to no other, while nothing runs.
+/// What a site does first that is to run the register, or to hand it over, on volumes that are not whole: it brings them to the
+/// very point that they held, and to no other, while nothing runs.
 pub(super) fn mended(view: &View) -> Option<Action> {
     let whole = match view.record.volumes.condition {
         VolumeCondition::Live => true,

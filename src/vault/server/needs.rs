@@ -2,11 +2,12 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io, mem,
+    fs, io,
     path::Path,
 };
 
 use crate::trust::envelope::Envelope;
+use crate::vault::inventory;
 use crate::vault::inventory::{Inventory, KIND};
 
 use super::{
@@ -28,18 +29,20 @@ pub struct Unreadable {
 /// What the points of one repository need, as far as they were added.
 pub struct Needs<'a> {
     repository: &'a Path,
-    /// The inventory added last, and what it alone says: most build on the one before.
-    at: Option<String>,
-    needed: BTreeSet<String>,
-    /// Objects such as `data/<sha256>`.
-    pub objects: BTreeSet<String>,
+    needs: inventory::Needs,
 }
 
 impl<'a> Needs<'a> {
     /// Nothing yet.
     #[must_use]
     pub fn of(repository: &'a Path) -> Self {
-        Self { repository, at: None, needed: BTreeSet::new(), objects: BTreeSet::new() }
+        Self { repository, needs: inventory::Needs::default() }
+    }
+
+    /// Objects such as `data/<sha256>`.
+    #[must_use]
+    pub const fn objects(&self) -> &BTreeSet<String> {
+        &self.needs.objects
     }
 
     /// Adds what the point of this manifest needs. Blocking.
@@ -49,44 +52,21 @@ impl<'a> Needs<'a> {
         let text = fs::read_to_string(manifest).map_err(|error| failed(&error))?;
         let envelope = Envelope::parse(&text).map_err(|error| failed(&error))?;
         let read: Manifest = serde_json::from_str(&envelope.payload).map_err(|error| failed(&error))?;
-        self.inventory(read.contents.inventory)
+        let repository = self.repository;
+        self.needs.add(read.contents.inventory, |name| inventory_in(repository, name).map(Some))
     }
+}
 
-    fn inventory(&mut self, top: String) -> Result<(), Unreadable> {
-        let (mut line, mut name) = (vec![], top.clone());
-        while self.at.as_ref() != Some(&name) {
-            let inventory = self.read(&name)?;
-            let base = inventory.base.clone();
-            line.push(inventory);
-            let Some(base) = base else {
-                self.needed.clear();
-                break;
-            };
-            name = base;
-        }
-        let mut added = BTreeSet::new();
-        for mut inventory in line.into_iter().rev() {
-            inventory.apply(&mut self.needed);
-            added.extend(mem::take(&mut inventory.added));
-        }
-        // The others were counted with the point before.
-        self.objects.extend(added.into_iter().filter(|object| self.needed.contains(object)));
-        self.at = Some(top);
-        Ok(())
+fn inventory_in(repository: &Path, name: &str) -> Result<Inventory, Unreadable> {
+    let failed = |why: &dyn ToString| Unreadable { what: format!("{KIND}/{name}"), why: why.to_string() };
+    if !is_digest(name) {
+        return Err(failed(&"it is no name of an inventory"));
     }
-
-    fn read(&self, name: &str) -> Result<Inventory, Unreadable> {
-        let failed = |why: &dyn ToString| Unreadable { what: format!("{KIND}/{name}"), why: why.to_string() };
-        if !is_digest(name) {
-            return Err(failed(&"it is no name of an inventory"));
-        }
-        let content =
-            fs::read(Kind::Inventories.file(self.repository, name)).map_err(|error| failed(&error))?;
-        if super::repository::sha256(&content) != name {
-            return Err(failed(&"its content is not what its name says"));
-        }
-        Inventory::parse(&content).map_err(|error| failed(&error))
+    let content = fs::read(Kind::Inventories.file(repository, name)).map_err(|error| failed(&error))?;
+    if super::repository::sha256(&content) != name {
+        return Err(failed(&"its content is not what its name says"));
     }
+    Inventory::parse(&content).map_err(|error| failed(&error))
 }
 
 /// Sequences of the manifests of each epoch, by its slug. Blocking.

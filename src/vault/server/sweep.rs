@@ -117,7 +117,7 @@ impl Round<'_> {
         let before = condemned::read(&file)?;
         let unneeded = packs(&repository)?
             .into_iter()
-            .filter(|pack| !needs.objects.contains(&format!("data/{pack}")) && old(&pack_name(slug, pack)));
+            .filter(|pack| !needs.objects().contains(&format!("data/{pack}")) && old(&pack_name(slug, pack)));
         let mut after: Condemned =
             unneeded.map(|pack| (pack.clone(), before.get(&pack).copied().unwrap_or(self.now))).collect();
         // Written before anything goes: from then on no copy that begins builds on it.
@@ -148,7 +148,7 @@ impl Round<'_> {
         for sequence in points.difference(known) {
             needs.add(&self.embassy.point(slug, *sequence))?;
         }
-        due.retain(|pack| !needs.objects.contains(&format!("data/{pack}")));
+        due.retain(|pack| !needs.objects().contains(&format!("data/{pack}")));
         self.record(&Record { order: order.sequence, time: self.now, epoch: &slug.text(), packs: &due })?;
         let repository = self.embassy.repository(slug);
         let mut bytes = 0;

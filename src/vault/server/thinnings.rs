@@ -51,9 +51,11 @@ pub async fn put(
 ) -> Result<Response, Refusal> {
     let (embassy, quota) = query.writable(place, Area::Thinnings, &query.peer.site).await?;
     let text = upload.text(MAX_DOCUMENT).await?;
-    let author = author_of(query, place, &text)?;
+    let envelope = Envelope::parse(&text).map_err(|error| Refusal::BadThinning(error.to_string()))?;
+    let author = envelope.author.clone();
+    may_order(query, place, &author)?;
     let key = key_of(query, &author).await?;
-    let order = believe(&text, &key, &author)?;
+    let order = believe(&envelope, &key)?;
     let about = (&order.namespace, &order.embassy, &order.vault, order.sequence);
     if about != (&place.namespace, &place.name, &query.vault.site, sequence) {
         return Err(Refusal::BadThinning(format!(
@@ -106,18 +108,14 @@ pub async fn newest(query: &Query<'_>, place: &Place) -> Result<Response, Refusa
     Ok(Json(StoredThinning { sequence: order.sequence, text }).into_response())
 }
 
-/// Who signed it, if that site may speak of this embassy. Who brings it does not matter: a vault that was lost gets it from a folder.
-fn author_of(query: &Query<'_>, place: &Place, text: &str) -> Result<String, Refusal> {
-    let envelope = Envelope::parse(text).map_err(|error| Refusal::BadThinning(error.to_string()))?;
-    let policy = query.vault.policies.get(&envelope.author);
+/// Whether that site may speak of this embassy. Who brings its word does not matter: a vault that was lost gets it from a folder.
+fn may_order(query: &Query<'_>, place: &Place, author: &str) -> Result<(), Refusal> {
+    let policy = query.vault.policies.get(author);
     let hosted = policy.is_some_and(|policy| policy.namespaces.contains(&place.namespace));
-    if envelope.author == query.vault.site || envelope.author == query.peer.site || hosted {
-        return Ok(envelope.author);
+    if author == query.vault.site || author == query.peer.site || hosted {
+        return Ok(());
     }
-    Err(Refusal::BadThinning(format!(
-        "site '{}' has no say about namespace {}",
-        envelope.author, place.namespace
-    )))
+    Err(Refusal::BadThinning(format!("site '{author}' has no say about namespace {}", place.namespace)))
 }
 
 /// The key that the vault's own operator pinned for a site.
@@ -135,10 +133,10 @@ async fn key_of(query: &Query<'_>, author: &str) -> Result<PublicKey, Refusal> {
         .map_err(|error| Refusal::BadThinning(format!("the pinned key of site '{author}' is none: {error}")))
 }
 
-fn believe(text: &str, key: &PublicKey, author: &str) -> Result<Thinning, Refusal> {
+fn believe(envelope: &Envelope, key: &PublicKey) -> Result<Thinning, Refusal> {
     let refuse = |error: String| Refusal::BadThinning(error);
-    let envelope = Envelope::parse(text).map_err(|error| refuse(error.to_string()))?;
-    let payload = envelope.open(key, author, Purpose::Thinning).map_err(|error| refuse(error.to_string()))?;
+    let payload =
+        envelope.open(key, &envelope.author, Purpose::Thinning).map_err(|error| refuse(error.to_string()))?;
     let order: Thinning = serde_json::from_str(payload).map_err(|error| refuse(error.to_string()))?;
     if order.version == THINNING_VERSION {
         Ok(order)

@@ -11,7 +11,7 @@
 # make failover - every scenario of the failover suite, about an hour and a half (SCENARIOS='abort link_cut': only those)
 # make three - end-to-end with two embassies, on three clusters
 # make stress - CYCLES (50) times: power cut, takeover, return, back; a report with times as a distribution (REPORT=FILE)
-# make bench-data - the data path against restic (BENCH='--runs 5 --delay 50')
+# make bench-data - the data path against restic (BENCH='--runs 5 --delay 50'), or where its time goes (BENCH=--profile)
 # make idle  - what ten idle embassies cost, over five minutes
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c

@@ -2,13 +2,14 @@
 """Our mover against restic on the same data, over TLS to a server on this machine, in turn.
 
 usage: data.py [--runs N] [--scale PERCENT] [--delay MS] [--mover PROGRAM] [--vault PROGRAM] [--restic NAME=PROGRAM]...
-               [--rest-server PROGRAM] [--report FILE]
+               [--rest-server PROGRAM] [--report FILE] [--profile]
 
-Each tool keeps its own repository: ours in the vault (mutual TLS), restic's behind rest-server (TLS). Every step begins with
+Each tool keeps its own repository, a new one for each run: ours in the vault (mutual TLS), restic's behind rest-server (TLS). Every step begins with
 empty page caches and ends with a sync, both counted in its wall time. Restored trees are compared with rsync. Prints the
-median and the least of every figure, and ours as a ratio to each other tool.
+median and the least of every figure, and ours as a ratio to each other tool. With --profile: no other tool, one run under `perf`, and
+what mover and vault spend their time on.
 """
-import argparse, json, os, pathlib, random, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
+import argparse, json, os, pathlib, random, re, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
 
 STEPS = ["first backup", "unchanged", "incremental", "full restore", "incremental restore"]
 
@@ -154,28 +155,26 @@ class Ours:
         await_port(port)
         subprocess.run([self.mover, "host", self.work, f"https://127.0.0.1:{port}"], check=True)
         self.port = Delay(port, arguments.delay).port if arguments.delay else port
-        self.run = 0
-
-    def begin(self):
-        self.run += 1
         self.done = []
+        self.step, self.wrap = "", lambda name: []
 
     def common(self):
-        return [self.work, f"https://127.0.0.1:{self.port}", f"bench/register/{self.run}-tallinn"]
+        return [self.work, f"https://127.0.0.1:{self.port}", "bench/register/1-tallinn"]
 
     def backup(self, home):
         before = [json.loads(self.done[-1])["backup"]["inventory"]] if self.done else []
-        figures, text = measure([self.mover, "backup", *self.common(), home, *before])
+        figures, text = measure([*self.wrap(self.step), self.mover, "backup", *self.common(), home, *before])
         self.done.append(text.strip())
         return figures
 
     def restore(self, abroad, which):
         previous = [json.loads(self.done[0])["backup"]["snapshot"]] if which else []
-        return measure([self.mover, "restore", *self.common(), abroad, self.done[which], *previous])[0]
+        return measure([*self.wrap(self.step), self.mover, "restore", *self.common(), abroad, self.done[which], *previous])[0]
 
     def end(self):
         self.server.terminate()
         self.server.wait()
+        shutil.rmtree(self.work)
 
 
 class Restic:
@@ -191,18 +190,13 @@ class Restic:
              "--tls-cert", self.work / "cert.pem", "--tls-key", self.work / "key.pem"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         await_port(port)
         self.port = Delay(port, arguments.delay).port if arguments.delay else port
-        self.run = 0
+        subprocess.run(self.command("init"), env={**os.environ, **self.environment()}, check=True, capture_output=True)
 
     def environment(self):
-        return {"RESTIC_PASSWORD": "benchmark", "RESTIC_CACHE_DIR": str(self.work / f"cache-{self.run}")}
+        return {"RESTIC_PASSWORD": "benchmark", "RESTIC_CACHE_DIR": str(self.work / "cache")}
 
     def command(self, *arguments):
-        return [self.program, "-q", "--cacert", self.work / "cert.pem", "-r", f"rest:https://127.0.0.1:{self.port}/{self.run}/", *arguments]
-
-    def begin(self):
-        self.run += 1
-        self.done = []
-        subprocess.run(self.command("init"), env={**os.environ, **self.environment()}, check=True, capture_output=True)
+        return [self.program, "-q", "--cacert", self.work / "cert.pem", "-r", f"rest:https://127.0.0.1:{self.port}/", *arguments]
 
     def backup(self, home):
         return measure(self.command("backup", "--host", "bench", "data"), self.environment(), home)[0]
@@ -218,6 +212,7 @@ class Restic:
     def end(self):
         self.server.terminate()
         self.server.wait()
+        shutil.rmtree(self.work)
 
 
 def await_port(port):
@@ -232,7 +227,6 @@ def await_port(port):
 
 def one_run(tool, home, changed, abroad):
     """One life of a repository: the figures of every step."""
-    tool.begin()
     figures = {}
     volume = home.parent / "volume"
     shutil.rmtree(volume, ignore_errors=True), shutil.rmtree(abroad, ignore_errors=True)
@@ -251,19 +245,71 @@ def one_run(tool, home, changed, abroad):
     return figures
 
 
-def table(tools, results):
+# What a function is part of, by its name; the first that fits. The kernel's functions are told by perf itself.
+PARTS = [
+    ("TLS and its cipher", r"ring_core|ring::|aws_lc|rustls|chacha|x25519"),
+    ("SHA-256", r"sha256|sha2::|sha2_"),
+    ("cipher of the repository", r"poly1305|aes::|aes_|ctr::|cipher::|ghash|polyval"),
+    ("compression", r"zstd|huf_|fse_|xxh|hist_"),
+    ("chunks, trees, index", r"rustic|data_embassy|rayon|crossbeam|serde|hashbrown"),
+    ("HTTP", r"hyper|h2::|http::|axum|tower|tokio|reqwest|mio::"),
+    ("copying and zeroing memory", r"memcpy|memmove|memset|memcmp|malloc|free|alloc"),
+]
+
+
+def shares(recorded: pathlib.Path) -> str:
+    """Where one process spent its time."""
+    text = subprocess.run(["perf", "report", "--stdio", "--no-children", "--sort", "sym", "-F", "overhead,sym", "-i", recorded],
+                          check=True, capture_output=True, text=True).stdout
+    found = {}
+    for percent, kind, symbol in re.findall(r"^\s*([\d.]+)%\s+\[(.)\]\s+(.*)$", text, re.MULTILINE):
+        part = "kernel: files, network, memory" if kind == "k" else next((p for p, names in PARTS if re.search(names, symbol, re.I)), "other")
+        found[part] = found.get(part, 0) + float(percent)
+    return ", ".join(f"{part} {share:.0f} %" for part, share in sorted(found.items(), key=lambda it: -it[1]) if share >= 1)
+
+
+def profile(tool, home, changed, abroad, recordings):
+    """One life of a repository under perf."""
+    volume = home.parent / "volume"
+    shutil.rmtree(volume, ignore_errors=True)
+    subprocess.run(["cp", "-a", home, volume], check=True)
+    (abroad / "data").mkdir(parents=True)
+    tool.wrap = lambda name: ["perf", "record", "-q", "-F", "499", "-o", recordings / name]
+
+    def step(name, work):
+        vault = subprocess.Popen(["perf", "record", "-q", "-F", "499", "-o", recordings / f"{name} vault", "-p", str(tool.server.pid)])
+        figures = work()
+        vault.send_signal(2)
+        vault.wait()
+        used = figures["CPU s"] / figures["wall s"]
+        print(f"{name}: {figures['wall s']:.1f} s, of which the mover used a processor for {figures['CPU s']:.1f} s ({used:.1f} of {os.cpu_count()})")
+        for whose, file in (("mover", recordings / name), ("vault", recordings / f"{name} vault")):
+            print(f"  {whose}: {shares(file)}", flush=True)
+
+    tool.step = "first backup"
+    step("first backup", lambda: tool.backup(volume))
+    tool.step = "full restore"
+    step("full restore", lambda: tool.restore(abroad, 0))
+    subprocess.run(["rsync", "-aH", "--delete", f"{changed}/", f"{volume}/"], check=True)
+    tool.step = "incremental"
+    step("incremental", lambda: tool.backup(volume))
+    tool.step = "incremental restore"
+    step("incremental restore", lambda: tool.restore(abroad, 1))
+
+
+def table(names, results):
     lines = [f"{'step':<20} {'tool':<15} {'n':>2}" + "".join(f" {name + ' median':>18} {'least':>8}" for name in ("wall s", "CPU s", "memory MiB", "written MiB"))]
     for step in STEPS:
-        for tool in tools:
-            runs = [run[step] for run in results[tool.name]]
+        for name in names:
+            runs = [run[step] for run in results[name]]
             cells = "".join(f" {statistics.median(r[k] for r in runs):>18.2f} {min(r[k] for r in runs):>8.2f}" for k in runs[0])
-            lines.append(f"{step:<20} {tool.name:<15} {len(runs):>2}{cells}")
+            lines.append(f"{step:<20} {name:<15} {len(runs):>2}{cells}")
     lines.append("")
     for step in STEPS:
-        for tool in tools[1:]:
-            pairs = list(zip(results["ours"], results[tool.name]))
+        for name in names[1:]:
+            pairs = list(zip(results["ours"], results[name]))
             ratio = lambda key: statistics.median(a[step][key] / max(b[step][key], 0.01) for a, b in pairs)
-            lines.append(f"{step:<20} ours/{tool.name:<15} wall {ratio('wall s'):.2f}  CPU {ratio('CPU s'):.2f}  memory {ratio('memory MiB'):.2f}")
+            lines.append(f"{step:<20} ours/{name:<15} wall {ratio('wall s'):.2f}  CPU {ratio('CPU s'):.2f}  memory {ratio('memory MiB'):.2f}")
     return "\n".join(lines)
 
 
@@ -278,30 +324,45 @@ def main():
     parser.add_argument("--restic", action="append", default=[])
     parser.add_argument("--work", default="/var/tmp")
     parser.add_argument("--report")
+    parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
+    if arguments.profile and not shutil.which("perf"):
+        sys.exit("--profile needs perf: install it (Debian: linux-perf) and run this again")
     work = pathlib.Path(tempfile.mkdtemp(prefix="data-embassy-bench-", dir=arguments.work))
-    tools = []
+    makers = {"ours": lambda: Ours("ours", arguments, work)}
+    for named in arguments.restic:
+        name, program = named.split("=", 1)
+        makers[name] = lambda name=name, program=program: Restic(name, program, arguments, work)
+    names = list(makers)
     try:
         print(f"generating data ({arguments.scale:g} % of 2 GiB) ...", flush=True)
         home, changed = work / "home", work / "changed"
         generate(home / "data", arguments.scale / 100, 1)
         subprocess.run(["cp", "-a", home, changed], check=True)
         change(changed / "data", 2)
-        tools.append(Ours("ours", arguments, work))
-        tools += [Restic(*named.split("=", 1), arguments, work) for named in arguments.restic]
-        results = {tool.name: [] for tool in tools}
+        if arguments.profile:
+            (work / "perf").mkdir()
+            tool = makers["ours"]()
+            try:
+                profile(tool, home, changed, work / "abroad", work / "perf")
+            finally:
+                tool.end()
+            return
+        results = {name: [] for name in names}
         for run in range(arguments.runs):
-            for tool in tools[run % len(tools):] + tools[: run % len(tools)]:
+            for name in names[run % len(names):] + names[: run % len(names)]:
                 start = time.monotonic()
-                results[tool.name].append(one_run(tool, home, changed, work / "abroad"))
-                print(f"run {run + 1} of {arguments.runs}, {tool.name}: {time.monotonic() - start:.0f} s", flush=True)
-        text = table(tools, results)
+                tool = makers[name]()
+                try:
+                    results[name].append(one_run(tool, home, changed, work / "abroad"))
+                finally:
+                    tool.end()
+                print(f"run {run + 1} of {arguments.runs}, {name}: {time.monotonic() - start:.0f} s", flush=True)
+        text = table(names, results)
         print(text)
         if arguments.report:
             pathlib.Path(arguments.report).write_text(text + "\n")
     finally:
-        for tool in tools:
-            tool.end()
         shutil.rmtree(work, ignore_errors=True)
 
 

@@ -1,5 +1,7 @@
 //! What a mover Job is for, kept on the Job itself: a restarted operator finishes what another one began.
 
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use super::{desired::jobs::Verb, manifest::Manifest};
@@ -25,6 +27,9 @@ pub enum Task {
         vault: String,
         /// Which point.
         manifest: Box<Manifest>,
+        /// Whether it reads snapshots of the volumes. Then its Job waits, suspended, until they are there.
+        #[serde(default)]
+        from_snapshots: bool,
     },
     /// Bring the volumes to this recovery point.
     Restore(Box<Manifest>),
@@ -45,6 +50,12 @@ pub enum Task {
 }
 
 impl Task {
+    /// The task of a Job; none if it is not one of this version.
+    #[must_use]
+    pub fn of(job: &Job) -> Option<Self> {
+        serde_json::from_str(job.annotations().get(TASK_ANNOTATION)?).ok()
+    }
+
     /// The mover's subcommand.
     #[must_use]
     pub const fn verb(&self) -> Verb {
@@ -71,6 +82,12 @@ impl Task {
     #[must_use]
     pub const fn uses_volumes(&self) -> bool {
         matches!(self, Self::Backup { .. } | Self::Restore(_) | Self::Activate { .. })
+    }
+
+    /// Whether it reads snapshots of the volumes.
+    #[must_use]
+    pub const fn from_snapshots(&self) -> bool {
+        matches!(self, Self::Backup { from_snapshots: true, .. })
     }
 
     /// What makes the Job's name unique beside the attempt.
@@ -126,7 +143,8 @@ mod tests {
     }
 
     fn copy(point: &str, consistency: Consistency) -> Task {
-        Task::Backup { vault: "luxembourg".to_owned(), manifest: manifest(point, consistency) }
+        let vault = "luxembourg".to_owned();
+        Task::Backup { vault, manifest: manifest(point, consistency), from_snapshots: false }
     }
 
     #[test]

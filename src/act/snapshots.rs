@@ -2,12 +2,15 @@
 
 use std::fmt::Debug;
 
-use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::{NamespaceResourceScope, api::core::v1::PersistentVolumeClaim};
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{ListParams, PostParams},
+    api::{ListParams, Patch, PatchParams, PostParams},
 };
 use serde::{Serialize, de::DeserializeOwned};
+use serde_json::json;
+
+use crate::api::GROUP_LABEL;
 
 /// Why an object of a copy could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +59,27 @@ where
             }
             Err(source) => return Err(failed(source)),
         }
+    }
+    Ok(())
+}
+
+/// Labels the claims that are to be snapshotted together: groups are made by labels only.
+pub async fn gather(
+    client: &Client,
+    embassy: &str,
+    claims: &[PersistentVolumeClaim],
+) -> Result<(), SnapshotError> {
+    let gathered = |claim: &&PersistentVolumeClaim| claim.labels().get(GROUP_LABEL).is_some_and(|of| of == embassy);
+    for claim in claims.iter().filter(|claim| !gathered(claim)) {
+        let api: Api<PersistentVolumeClaim> =
+            Api::namespaced(client.clone(), &claim.namespace().unwrap_or_default());
+        let label = json!({"metadata": {"uid": claim.uid(), "labels": {GROUP_LABEL: embassy}}});
+        let labelled = api.patch(&claim.name_any(), &PatchParams::default(), &Patch::Merge(label)).await;
+        labelled.map_err(|source| SnapshotError::Api {
+            kind: "the label of claim".to_owned(),
+            name: claim.name_any(),
+            source,
+        })?;
     }
     Ok(())
 }

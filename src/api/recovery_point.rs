@@ -73,7 +73,7 @@ pub enum Consistency {
     Fuzzy,
     /// Snapshots of several volumes, each as after a power cut, but each of a moment of its own.
     PerVolume,
-    /// A snapshot of the only volume: as after a power cut.
+    /// A snapshot of the only volume, or of all of them at one moment: as after a power cut.
     CrashConsistent,
     /// Copied, or snapshotted, while every hook had its writer hold still.
     Quiesced,

@@ -50,7 +50,7 @@ impl Replication {
     #[must_use]
     pub fn snapshots(&self) -> Option<Snapshots> {
         let builtin = self.driver.builtin.as_ref().filter(|builtin| builtin.copy_method == CopyMethod::Snapshot)?;
-        Some(builtin.snapshots.clone().unwrap_or(Snapshots { class_name: None }))
+        Some(builtin.snapshots.clone().unwrap_or_default())
     }
 
     /// `maxFreeze`, or how long a freeze lasts at most without it.
@@ -155,8 +155,9 @@ pub struct Builtin {
 }
 
 /// How snapshots are taken.
-#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("!has(self.className) || !has(self.groupClassName)", "replication.driver.builtin.snapshots takes className, for a snapshot of each volume, or groupClassName, for one of all of them: remove one"))]
 pub struct Snapshots {
     /// The `VolumeSnapshotClass`, which must delete what is deleted; each site needs one of that name. Without: each site's default
     /// class for the volume's driver.
@@ -164,6 +165,11 @@ pub struct Snapshots {
     #[schemars(length(min = 1, max = 253))]
     #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "replication.driver.builtin.snapshots.className must be the name of a VolumeSnapshotClass (a-z, 0-9, '-' and '.')"))]
     pub class_name: Option<String>,
+    /// The `VolumeGroupSnapshotClass`, likewise: all volumes are snapshotted at one moment, where their driver can do that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "replication.driver.builtin.snapshots.groupClassName must be the name of a VolumeGroupSnapshotClass (a-z, 0-9, '-' and '.')"))]
+    pub group_class_name: Option<String>,
 }
 
 /// Where the mover reads the bytes from.

@@ -1,11 +1,14 @@
-//! `VolumeSnapshot` of the cluster's snapshot controller: what of it is written and read here. Its definition is not ours.
+//! Snapshots of the cluster's snapshot controller: what of them is written and read here. Their definitions are not ours.
 
-use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
+use k8s_openapi::apimachinery::pkg::{
+    api::resource::Quantity,
+    apis::meta::v1::{LabelSelector, Time},
+};
 use kube::CustomResource;
 use serde::{Deserialize, Serialize};
 
 /// Which volume is to be snapshotted, and how.
-#[derive(CustomResource, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
+#[derive(CustomResource, Serialize, Deserialize, Debug, Clone, PartialEq)]
 #[kube(
     group = "snapshot.storage.k8s.io",
     version = "v1",
@@ -56,4 +59,31 @@ pub struct VolumeSnapshotError {
     /// What the driver or the controller said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+}
+
+/// Which volumes are to be snapshotted at one moment.
+#[derive(CustomResource, Serialize, Deserialize, Debug, Clone, PartialEq)]
+#[kube(
+    group = "groupsnapshot.storage.k8s.io",
+    version = "v1",
+    kind = "VolumeGroupSnapshot",
+    namespaced,
+    status = "VolumeSnapshotStatus",
+    schema = "disabled"
+)]
+#[serde(rename_all = "camelCase")]
+pub struct VolumeGroupSnapshotSpec {
+    /// Of what.
+    pub source: VolumeGroupSnapshotSource,
+    /// The `VolumeGroupSnapshotClass`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_group_snapshot_class_name: Option<String>,
+}
+
+/// Of what a snapshot of several volumes is taken.
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
+pub struct VolumeGroupSnapshotSource {
+    /// Labels of the claims; none for a snapshot that was there before its object.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selector: Option<LabelSelector>,
 }

@@ -26,7 +26,7 @@ use crate::api::Failover;
 use crate::api::FailoverRecord;
 use crate::api::MOVER_LABEL;
 use crate::api::RecoveryPoint;
-use crate::api::volume_snapshot::VolumeSnapshot;
+use crate::api::volume_snapshot::{VolumeGroupSnapshot, VolumeSnapshot};
 use crate::plan::desired::Owner;
 use crate::plan::desired::fence::NodeSeen;
 use crate::plan::desired::fence::Workload;
@@ -72,6 +72,8 @@ pub struct Seen {
     pub jobs: Vec<Job>,
     /// Snapshots that were taken to be copied; looked for only where a copy waits for them.
     pub snapshots: Vec<VolumeSnapshot>,
+    /// Likewise, of several volumes.
+    pub groups: Vec<VolumeGroupSnapshot>,
     /// Verifications of the vault, which use no volume and stand in nobody's way.
     pub verifications: Vec<Job>,
     /// The operator's policies.
@@ -109,8 +111,11 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
     let selector = &embassy.spec.protect.volumes.selector;
     let (verifications, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(verifies);
     let (movers, pods): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(is_mover);
-    let snapshots =
-        if jobs.iter().any(reads_snapshots) { snapshots(client, namespace, &ours).await? } else { vec![] };
+    let (snapshots, groups) = if jobs.iter().any(reads_snapshots) {
+        futures::try_join!(snapshots(client, namespace), snapshots(client, namespace))?
+    } else {
+        (vec![], vec![])
+    };
     Ok(Seen {
         record,
         orders: orders.into_iter().filter(|order| order.spec.embassy == owner.name).collect(),
@@ -124,6 +129,7 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
         workloads,
         jobs,
         snapshots,
+        groups,
         verifications,
         policies,
         points,
@@ -131,14 +137,16 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
 }
 
 /// None where the cluster lost them, or shows them no more: nothing but the copy that waits for them may depend on that.
-async fn snapshots(
-    client: &Client,
-    namespace: &str,
-    ours: &ListParams,
-) -> Result<Vec<VolumeSnapshot>, ReadError> {
-    match Api::<VolumeSnapshot>::namespaced(client.clone(), namespace).list(ours).await {
+async fn snapshots<K>(client: &Client, namespace: &str) -> Result<Vec<K>, ReadError>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + Debug,
+{
+    match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
         Err(kube::Error::Api(_)) => Ok(vec![]),
-        listed => find(listed, "VolumeSnapshots"),
+        listed => find(listed, "snapshots of volumes"),
     }
 }
 

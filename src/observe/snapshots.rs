@@ -9,7 +9,7 @@ use kube::{
 /// Annotation of a class that is used where none is named.
 const DEFAULT: &str = "snapshot.storage.kubernetes.io/is-default-class";
 
-/// A `VolumeSnapshotClass`.
+/// A `VolumeSnapshotClass` or a `VolumeGroupSnapshotClass`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SnapshotClass {
     /// Its name.
@@ -20,10 +20,14 @@ pub struct SnapshotClass {
     pub deletion_policy: String,
 }
 
-/// The classes; none at all if the cluster does not know snapshots.
-pub async fn classes(client: &Client) -> Result<Option<Vec<SnapshotClass>>, kube::Error> {
-    let kind = GroupVersionKind::gvk("snapshot.storage.k8s.io", "v1", "VolumeSnapshotClass");
-    let resource = ApiResource::from_gvk_with_plural(&kind, "volumesnapshotclasses");
+/// The classes, for snapshots of a volume or of a group of them; none at all if the cluster does not know such snapshots.
+pub async fn classes(client: &Client, of_groups: bool) -> Result<Option<Vec<SnapshotClass>>, kube::Error> {
+    let (group, kind, plural) = if of_groups {
+        ("groupsnapshot.storage.k8s.io", "VolumeGroupSnapshotClass", "volumegroupsnapshotclasses")
+    } else {
+        ("snapshot.storage.k8s.io", "VolumeSnapshotClass", "volumesnapshotclasses")
+    };
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, "v1", kind), plural);
     let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
     match api.list(&ListParams::default()).await {
         Ok(list) => Ok(Some(list.items.iter().map(class).collect())),

@@ -13,18 +13,21 @@ use k8s_openapi::{
     },
     apimachinery::pkg::{
         api::resource::Quantity,
-        apis::meta::v1::{ObjectMeta, OwnerReference},
+        apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference},
     },
     jiff::Timestamp,
 };
 use kube::{Resource, ResourceExt};
 use kube_quantity::ParsedQuantity;
 
-use crate::api::SNAPSHOT_LABEL;
+use super::task::Source;
 use crate::api::recovery_point::Consistency;
+use crate::api::replication::Snapshots;
 use crate::api::volume_snapshot::{
-    VolumeSnapshot, VolumeSnapshotSource, VolumeSnapshotSpec, VolumeSnapshotStatus,
+    VolumeGroupSnapshot, VolumeGroupSnapshotSource, VolumeGroupSnapshotSpec, VolumeSnapshot,
+    VolumeSnapshotSource, VolumeSnapshotSpec, VolumeSnapshotStatus,
 };
+use crate::api::{GROUP_LABEL, SNAPSHOT_LABEL};
 
 /// So long an error may be one that the snapshot controller gets over by itself, as it does over conflicting writes.
 const GRACE: Duration = Duration::from_secs(30);
@@ -50,11 +53,11 @@ pub fn name(job: &str, place: usize) -> String {
 
 /// What a copy without hooks may be called.
 #[must_use]
-pub fn consistency(from_snapshots: bool, claims: usize) -> Consistency {
-    match (from_snapshots, claims) {
-        (false, _) => Consistency::Fuzzy,
-        (true, 0 | 1) => Consistency::CrashConsistent,
-        (true, _) => Consistency::PerVolume,
+pub fn consistency(source: Source, claims: usize) -> Consistency {
+    match (source, claims) {
+        (Source::Volumes, _) => Consistency::Fuzzy,
+        (Source::Snapshots, 2..) => Consistency::PerVolume,
+        (Source::Snapshots | Source::GroupSnapshot, _) => Consistency::CrashConsistent,
     }
 }
 
@@ -72,32 +75,119 @@ pub fn snapshots(job: &Job, claims: &[String], class: Option<&str>) -> Vec<Volum
     claims.iter().enumerate().map(of).collect()
 }
 
-/// The volumes of those snapshots, like the claims that were snapshotted. A claim that is gone has none.
+/// The snapshot of all claims of an embassy, for a Job that is to copy them.
 #[must_use]
-pub fn volumes(
-    job: &Job,
-    claims: &[String],
-    protected: &[PersistentVolumeClaim],
-    snapshots: &[VolumeSnapshot],
-) -> Vec<PersistentVolumeClaim> {
-    let places = claims.iter().enumerate();
-    places
-        .filter_map(|(place, claim)| {
-            let source = protected.iter().find(|protected| protected.name_any() == *claim)?;
-            Some(volume(job, place, source, of(snapshots, job, place)))
-        })
-        .collect()
+pub fn group(job: &Job, embassy: &str, class: &str) -> VolumeGroupSnapshot {
+    let labels = BTreeMap::from([(GROUP_LABEL.to_owned(), embassy.to_owned())]);
+    let selector = LabelSelector { match_labels: Some(labels), match_expressions: None };
+    VolumeGroupSnapshot {
+        metadata: ObjectMeta { name: job.metadata.name.clone(), ..metadata(job, 0) },
+        spec: VolumeGroupSnapshotSpec {
+            source: VolumeGroupSnapshotSource { selector: Some(selector) },
+            volume_group_snapshot_class_name: Some(class.to_owned()),
+        },
+        status: None,
+    }
+}
+
+/// The snapshots of a Job that waits for them.
+#[derive(Debug, Clone, Copy)]
+pub struct Taken<'a> {
+    /// The Job.
+    pub job: &'a Job,
+    /// What it is to copy.
+    pub claims: &'a [String],
+    /// What it reads.
+    pub source: Source,
+    /// All snapshots of the namespace.
+    pub snapshots: &'a [VolumeSnapshot],
+    /// All snapshots of several volumes there.
+    pub groups: &'a [VolumeGroupSnapshot],
+}
+
+impl Taken<'_> {
+    /// The snapshot of one claim. One of another Job of that name is none.
+    fn of(&self, place: usize) -> Option<&VolumeSnapshot> {
+        let claim = self.claims.get(place)?;
+        if self.source == Source::GroupSnapshot {
+            let group = self.group()?;
+            return self.snapshots.iter().find(|snapshot| {
+                let source = &snapshot.spec.source.persistent_volume_claim_name;
+                source.as_ref() == Some(claim) && belongs(*snapshot, group)
+            });
+        }
+        let name = name(&self.job.name_any(), place);
+        self.snapshots.iter().find(|snapshot| snapshot.name_any() == name && belongs(*snapshot, self.job))
+    }
+
+    fn group(&self) -> Option<&VolumeGroupSnapshot> {
+        self.groups.iter().find(|group| belongs(*group, self.job))
+    }
+
+    /// The volumes of those snapshots, like the claims that were snapshotted. A claim that is gone has none.
+    #[must_use]
+    pub fn volumes(&self, protected: &[PersistentVolumeClaim]) -> Vec<PersistentVolumeClaim> {
+        let places = self.claims.iter().enumerate();
+        places
+            .filter_map(|(place, claim)| {
+                let source = protected.iter().find(|protected| protected.name_any() == *claim)?;
+                Some(volume(self.job, place, source, self.of(place)?))
+            })
+            .collect()
+    }
+
+    /// How far they are. `longest` is how long none may be taken.
+    #[must_use]
+    pub fn progress(&self, longest: Duration, now: Timestamp) -> Progress {
+        let status = |place: usize| self.of(place).and_then(|snapshot| snapshot.status.as_ref());
+        let all = |is: fn(&VolumeSnapshotStatus) -> bool| {
+            (0..self.claims.len()).all(|place| status(place).is_some_and(is))
+        };
+        let of_group = self.group().and_then(|group| group.status.as_ref());
+        let is_taken = |status: &VolumeSnapshotStatus| status.creation_time.is_some();
+        let taken = all(is_taken) || of_group.is_some_and(is_taken);
+        if taken && all(|status| status.ready_to_use == Some(true)) {
+            return Progress::Ready;
+        }
+        let waited = self.waited(now);
+        let said = |status: &VolumeSnapshotStatus| status.error.as_ref()?.message.clone();
+        let error = |(place, claim): (usize, &String)| {
+            Some(format!("no snapshot of claim {claim}: {}", said(status(place)?)?))
+        };
+        let error = self.claims.iter().enumerate().find_map(error);
+        let error = error.or_else(|| Some(format!("no snapshot of the volumes: {}", said(of_group?)?)));
+        match error.filter(|_| waited > GRACE) {
+            Some(why) => Progress::Failed(why),
+            None if taken => Progress::Taken,
+            None if waited > longest => Progress::Failed(format!(
+                "after {} s not every volume has a snapshot, and its driver says nothing: see 'kubectl describe \
+                 volumesnapshots,volumegroupsnapshots' and the snapshot controller's log",
+                waited.as_secs()
+            )),
+            None => Progress::Taking,
+        }
+    }
+
+    fn waited(&self, now: Timestamp) -> Duration {
+        let since = self.job.creation_timestamp();
+        since.and_then(|since| Duration::try_from(now.duration_since(since.0)).ok()).unwrap_or_default()
+    }
+}
+
+fn belongs(object: &impl ResourceExt, owner: &impl ResourceExt) -> bool {
+    let uid = owner.uid();
+    object.owner_references().iter().any(|reference| Some(&reference.uid) == uid.as_ref())
 }
 
 fn volume(
     job: &Job,
     place: usize,
     source: &PersistentVolumeClaim,
-    snapshot: Option<&VolumeSnapshot>,
+    snapshot: &VolumeSnapshot,
 ) -> PersistentVolumeClaim {
     let like = source.spec.clone().unwrap_or_default();
     let asked = like.resources.as_ref().and_then(|resources| resources.requests.as_ref()?.get("storage"));
-    let least = snapshot.and_then(|snapshot| snapshot.status.as_ref()?.restore_size.as_ref());
+    let least = snapshot.status.as_ref().and_then(|status| status.restore_size.as_ref());
     let size = larger(asked, least);
     PersistentVolumeClaim {
         metadata: metadata(job, place),
@@ -108,7 +198,7 @@ fn volume(
             data_source: Some(TypedLocalObjectReference {
                 api_group: Some(VolumeSnapshot::group(&()).into_owned()),
                 kind: VolumeSnapshot::kind(&()).into_owned(),
-                name: name(&job.name_any(), place),
+                name: snapshot.name_any(),
             }),
             resources: Some(VolumeResourceRequirements {
                 requests: size.map(|size| BTreeMap::from([("storage".to_owned(), size)])),
@@ -160,77 +250,32 @@ pub fn is_for_a_copy(claim: &PersistentVolumeClaim) -> bool {
     })
 }
 
-/// How far the snapshots are that this Job waits for. `longest` is how long none may be taken.
-#[must_use]
-pub fn progress(
-    job: &Job,
-    claims: &[String],
-    snapshots: &[VolumeSnapshot],
-    longest: Duration,
-    now: Timestamp,
-) -> Progress {
-    let status = |place: usize| of(snapshots, job, place).and_then(|snapshot| snapshot.status.as_ref());
-    let all = |is: fn(&VolumeSnapshotStatus) -> bool| {
-        (0..claims.len()).all(|place| status(place).is_some_and(is))
-    };
-    let taken = all(|status| status.creation_time.is_some());
-    if taken && all(|status| status.ready_to_use == Some(true)) {
-        return Progress::Ready;
-    }
-    let waited = job.creation_timestamp().and_then(|since| Duration::try_from(now.duration_since(since.0)).ok());
-    let waited = waited.unwrap_or_default();
-    let error = |(place, claim): (usize, &String)| {
-        let message = status(place)?.error.as_ref()?.message.clone().unwrap_or_default();
-        Some(format!("claim {claim}: {message}"))
-    };
-    match claims.iter().enumerate().find_map(error).filter(|_| waited > GRACE) {
-        Some(why) => Progress::Failed(format!("no snapshot of {why}")),
-        None if taken => Progress::Taken,
-        None if waited > longest => Progress::Failed(format!(
-            "after {} s not every volume has a snapshot, and its driver says nothing: see 'kubectl describe \
-             volumesnapshots -l {SNAPSHOT_LABEL}={}' and the snapshot controller's log",
-            waited.as_secs(),
-            job.name_any()
-        )),
-        None => Progress::Taking,
-    }
-}
-
-fn of<'a>(snapshots: &'a [VolumeSnapshot], job: &Job, place: usize) -> Option<&'a VolumeSnapshot> {
-    let name = name(&job.name_any(), place);
-    let ours = |snapshot: &&VolumeSnapshot| {
-        snapshot.name_any() == name
-            && snapshot.owner_references().iter().any(|owner| Some(&owner.uid) == job.uid().as_ref())
-    };
-    snapshots.iter().find(ours)
-}
-
-/// Why no snapshots can be taken of the class that is asked for; each class with its name, whether it is a default, and its deletion policy.
+/// Why no snapshots can be taken as the user asks for; each class with its name, whether it is a default, and its deletion policy.
 pub fn unfit_class<'a>(
-    wanted: Option<&str>,
+    wanted: &Snapshots,
     classes: impl IntoIterator<Item = (&'a str, bool, &'a str)>,
 ) -> Option<String> {
+    let (kind, field, named) = match &wanted.group_class_name {
+        Some(name) => ("VolumeGroupSnapshotClass", "groupClassName", Some(name)),
+        None => ("VolumeSnapshotClass", "className", wanted.class_name.as_ref()),
+    };
+    let field = format!("spec.replication.driver.builtin.snapshots.{field}");
     let found: Vec<(&str, bool, &str)> = classes
         .into_iter()
-        .filter(|(name, is_default, _)| wanted.map_or(*is_default, |wanted| wanted == *name))
+        .filter(|(name, is_default, _)| named.map_or(*is_default, |named| named == name))
         .collect();
     if let Some((name, ..)) = found.iter().find(|(_, _, policy)| *policy != "Delete") {
         return Some(format!(
-            "VolumeSnapshotClass {name} keeps what was deleted (deletionPolicy: Retain), so that the snapshot of every copy would stay: \
-             name one with deletionPolicy: Delete in spec.replication.driver.builtin.snapshots.className"
+            "{kind} {name} keeps what was deleted (deletionPolicy: Retain), so that the snapshot of every copy would stay: name one with \
+             deletionPolicy: Delete in {field}"
         ));
     }
-    match wanted {
+    match named {
         _ if !found.is_empty() => None,
-        Some(wanted) => Some(format!(
-            "there is no VolumeSnapshotClass {wanted} in this cluster: make it, or name another one in \
-             spec.replication.driver.builtin.snapshots.className"
-        )),
-        None => Some(
-            "no VolumeSnapshotClass of this cluster is a default one: name one in \
-             spec.replication.driver.builtin.snapshots.className"
-                .to_owned(),
-        ),
+        Some(named) => {
+            Some(format!("there is no {kind} {named} in this cluster: make it, or name another one in {field}"))
+        }
+        None => Some(format!("no {kind} of this cluster is a default one: name one in {field}")),
     }
 }
 
@@ -258,9 +303,16 @@ mod tests {
         made
     }
 
+    fn of<'a>(job: &'a Job, claims: &'a [String], snapshots: &'a [VolumeSnapshot]) -> Taken<'a> {
+        Taken { job, claims, source: Source::Snapshots, snapshots, groups: &[] }
+    }
+
+    fn at(seconds: i64) -> Timestamp {
+        job().creation_timestamp().unwrap().0 + k8s_openapi::jiff::SignedDuration::from_secs(seconds)
+    }
+
     fn after(seconds: i64, statuses: [Value; 2]) -> Progress {
-        let now = job().creation_timestamp().unwrap().0 + k8s_openapi::jiff::SignedDuration::from_secs(seconds);
-        progress(&job(), &claims(), &taken(statuses), Duration::from_mins(5), now)
+        of(&job(), &claims(), &taken(statuses)).progress(Duration::from_mins(5), at(seconds))
     }
 
     fn cut(ready: bool) -> Value {
@@ -290,20 +342,53 @@ mod tests {
         for snapshot in &mut others {
             snapshot.metadata.owner_references.as_mut().unwrap()[0].uid = "before".to_owned();
         }
-        let now = job().creation_timestamp().unwrap().0;
-        assert_eq!(progress(&job(), &claims(), &others, Duration::from_mins(5), now), Progress::Taking);
+        let found = of(&job(), &claims(), &others).progress(Duration::from_mins(5), at(0));
+        assert_eq!(found, Progress::Taking);
     }
 
     #[test]
-    fn a_volume_is_like_its_claim_and_large_enough() {
-        let protected: Vec<PersistentVolumeClaim> = [("archive", "5Gi"), ("data", "2Gi")]
+    fn a_group_is_taken_at_once_and_its_members_are_known_by_their_claims() {
+        let mut groups = [group(&job(), "land", "together")];
+        groups[0].metadata.uid = Some("group".to_owned());
+        let members = |statuses: [Value; 2]| {
+            let mut members = taken(statuses);
+            for (index, member) in members.iter_mut().enumerate() {
+                member.metadata.name = Some(format!("snapshot-{index}"));
+                member.metadata.owner_references.as_mut().unwrap()[0].uid = "group".to_owned();
+            }
+            members
+        };
+        let (job, claims) = (job(), claims());
+        let found = |groups: &[VolumeGroupSnapshot], snapshots: &[VolumeSnapshot], seconds| {
+            let taken = Taken { source: Source::GroupSnapshot, groups, ..of(&job, &claims, snapshots) };
+            taken.progress(Duration::from_mins(5), at(seconds))
+        };
+        assert_eq!(found(&groups, &[], 1), Progress::Taking);
+        groups[0].status = serde_json::from_value(cut(false)).unwrap();
+        assert_eq!(found(&groups, &[], 1), Progress::Taken, "members come later");
+        assert_eq!(found(&groups, &members([cut(true), cut(false)]), 1), Progress::Taken);
+        let ready = members([cut(true), cut(true)]);
+        assert_eq!(found(&groups, &ready, 1), Progress::Ready);
+        let taken = Taken { source: Source::GroupSnapshot, groups: &groups, ..of(&job, &claims, &ready) };
+        let made = taken.volumes(&protected());
+        assert_eq!(made[1].spec.as_ref().unwrap().data_source.as_ref().unwrap().name, "snapshot-1");
+        groups[0].status = serde_json::from_value(json!({"error": {"message": "too many"}})).unwrap();
+        assert!(matches!(found(&groups, &[], 31), Progress::Failed(why) if why.ends_with("too many")));
+    }
+
+    fn protected() -> Vec<PersistentVolumeClaim> {
+        [("archive", "5Gi"), ("data", "2Gi")]
             .map(|(name, size)| {
                 serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"storageClassName": "fast",
                     "accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": size}}}}))
                 .unwrap()
             })
-            .into();
-        let made = volumes(&job(), &claims(), &protected, &taken([cut(true), cut(true)]));
+            .into()
+    }
+
+    #[test]
+    fn a_volume_is_like_its_claim_and_large_enough() {
+        let made = of(&job(), &claims(), &taken([cut(true), cut(true)])).volumes(&protected());
         let size = |claim: &PersistentVolumeClaim| {
             claim.spec.as_ref().unwrap().resources.as_ref().unwrap().requests.as_ref().unwrap()["storage"].0.clone()
         };
@@ -324,17 +409,22 @@ mod tests {
     #[test]
     fn a_class_must_be_there_and_delete_what_is_deleted() {
         let classes = [("fast", true, "Delete"), ("kept", false, "Retain")];
-        assert_eq!(unfit_class(None, classes), None);
-        assert_eq!(unfit_class(Some("fast"), classes), None);
-        assert!(unfit_class(Some("kept"), classes).unwrap().contains("deletionPolicy: Retain"));
-        assert!(unfit_class(Some("slow"), classes).unwrap().contains("there is no VolumeSnapshotClass slow"));
-        assert!(unfit_class(None, [classes[1]]).unwrap().contains("is a default one"));
+        let wanted = |name: Option<&str>| Snapshots { class_name: name.map(str::to_owned), group_class_name: None };
+        let unfit = |name| unfit_class(&wanted(name), classes);
+        assert_eq!(unfit(None), None);
+        assert_eq!(unfit(Some("fast")), None);
+        assert!(unfit(Some("kept")).unwrap().contains("deletionPolicy: Retain"));
+        assert!(unfit(Some("slow")).unwrap().contains("there is no VolumeSnapshotClass slow"));
+        assert!(unfit_class(&wanted(None), [classes[1]]).unwrap().contains("is a default one"));
+        let together = Snapshots { class_name: None, group_class_name: Some("together".to_owned()) };
+        assert!(unfit_class(&together, classes).unwrap().contains("no VolumeGroupSnapshotClass together"));
     }
 
     #[test]
     fn what_a_copy_is_called() {
-        assert_eq!(consistency(false, 1), Consistency::Fuzzy);
-        assert_eq!(consistency(true, 1), Consistency::CrashConsistent);
-        assert_eq!(consistency(true, 2), Consistency::PerVolume, "each volume at a moment of its own");
+        assert_eq!(consistency(Source::Volumes, 1), Consistency::Fuzzy);
+        assert_eq!(consistency(Source::Snapshots, 1), Consistency::CrashConsistent);
+        assert_eq!(consistency(Source::Snapshots, 2), Consistency::PerVolume, "each at a moment of its own");
+        assert_eq!(consistency(Source::GroupSnapshot, 2), Consistency::CrashConsistent);
     }
 }

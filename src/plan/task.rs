@@ -17,6 +17,18 @@ pub const TASK_ANNOTATION: &str = "dataembassy.io/task";
 /// The task of a verification: it is the same for all of them, and beside every other.
 pub const VERIFICATION: &str = "verification";
 
+/// What a copy reads.
+#[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// The volumes themselves.
+    #[default]
+    Volumes,
+    /// A snapshot of each.
+    Snapshots,
+    /// Snapshots of all of them, taken at one moment.
+    GroupSnapshot,
+}
+
 /// What a mover Job is for.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -27,9 +39,9 @@ pub enum Task {
         vault: String,
         /// Which point.
         manifest: Box<Manifest>,
-        /// Whether it reads snapshots of the volumes. Then its Job waits, suspended, until they are there.
+        /// What it reads.
         #[serde(default)]
-        from_snapshots: bool,
+        source: Source,
     },
     /// Bring the volumes to this recovery point.
     Restore(Box<Manifest>),
@@ -84,10 +96,10 @@ impl Task {
         matches!(self, Self::Backup { .. } | Self::Restore(_) | Self::Activate { .. })
     }
 
-    /// Whether it reads snapshots of the volumes.
+    /// Whether it reads snapshots of the volumes. Then its Job waits, suspended, until they are there.
     #[must_use]
     pub const fn from_snapshots(&self) -> bool {
-        matches!(self, Self::Backup { from_snapshots: true, .. })
+        matches!(self, Self::Backup { source: Source::Snapshots | Source::GroupSnapshot, .. })
     }
 
     /// What makes the Job's name unique beside the attempt.
@@ -144,7 +156,7 @@ mod tests {
 
     fn copy(point: &str, consistency: Consistency) -> Task {
         let vault = "luxembourg".to_owned();
-        Task::Backup { vault, manifest: manifest(point, consistency), from_snapshots: false }
+        Task::Backup { vault, manifest: manifest(point, consistency), source: Source::Volumes }
     }
 
     #[test]

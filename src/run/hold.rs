@@ -29,7 +29,7 @@ use crate::plan::schedule;
 use crate::plan::snapshots;
 use crate::plan::snapshots::Progress;
 use crate::plan::status::Trouble;
-use crate::plan::task::Task;
+use crate::plan::task::{Source, Task};
 
 /// As if copies were due every so often: how retries of a command that failed slow down, to a minute.
 const PACE: std::time::Duration = std::time::Duration::from_mins(4);
@@ -228,24 +228,24 @@ impl Round {
 
     fn copying(&self, freeze: &Freeze) -> Copying {
         let its = |job| match Task::of(job)? {
-            Task::Backup { manifest, from_snapshots, .. }
-                if Some(manifest.point.sequence) == freeze.sequence =>
-            {
-                Some((job, manifest, from_snapshots))
+            Task::Backup { manifest, source, .. } if Some(manifest.point.sequence) == freeze.sequence => {
+                Some((job, manifest, source))
             }
             _ => None,
         };
         match self.seen.jobs.iter().find_map(its) {
             None => Copying::Missing,
             Some((job, ..)) if ended(job) => Copying::Ended,
+            Some((_, _, Source::Volumes)) => Copying::Reads,
             // Once the snapshots are taken, what the writers do is in none of them.
-            Some((job, manifest, true)) if is_unstarted(job) => match self.snapshot_progress(job, &manifest) {
-                Progress::Taking => Copying::Reads,
-                Progress::Taken | Progress::Ready => Copying::Ended,
-                Progress::Failed(_) => Copying::Missing,
-            },
-            Some((_, _, true)) => Copying::Ended,
-            Some(_) => Copying::Reads,
+            Some((job, manifest, source)) if is_unstarted(job) => {
+                match self.snapshot_progress(job, &manifest, source) {
+                    Progress::Taking => Copying::Reads,
+                    Progress::Taken | Progress::Ready => Copying::Ended,
+                    Progress::Failed(_) => Copying::Missing,
+                }
+            }
+            Some(_) => Copying::Ended,
         }
     }
 
@@ -302,10 +302,10 @@ impl Round {
 }
 
 /// What may be said of a copy that has ended.
-pub(super) fn observed(record: &FailoverRecordSpec, copy: &Manifest, from_snapshots: bool) -> Consistency {
+pub(super) fn observed(record: &FailoverRecordSpec, copy: &Manifest, source: Source) -> Consistency {
     let meant = copy.consistency;
     if meant == Consistency::Quiesced && !proves(record.freeze.as_ref(), copy.point.sequence) {
-        return snapshots::consistency(from_snapshots, copy.claims.len());
+        return snapshots::consistency(source, copy.claims.len());
     }
     meant
 }

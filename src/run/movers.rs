@@ -37,7 +37,7 @@ use crate::plan::manifest::Manifest;
 use crate::plan::schedule;
 use crate::plan::snapshots;
 use crate::plan::status::Trouble;
-use crate::plan::task::Task;
+use crate::plan::task::{Source, Task};
 use crate::trust::envelope::Envelope;
 use crate::trust::envelope::Purpose;
 use crate::trust::envelope::digest;
@@ -121,8 +121,8 @@ impl Round {
     ) -> Result<Option<FailoverRecord>, RunError> {
         let current = task.is_current(&record.spec);
         match (task, outcome) {
-            (Task::Backup { vault, manifest, from_snapshots }, Ok(Outcome::Backup(done))) if current => {
-                let consistency = observed(&record.spec, manifest, *from_snapshots);
+            (Task::Backup { vault, manifest, source }, Ok(Outcome::Backup(done))) if current => {
+                let consistency = observed(&record.spec, manifest, *source);
                 let manifest = Manifest { contents: done.into(), consistency, ..(**manifest).clone() };
                 self.commit(memory, record, task, vault, manifest).await
             }
@@ -270,8 +270,10 @@ impl Round {
             return Ok(());
         }
         let running = consistency != Consistency::Final;
-        let from_snapshots = running && self.embassy.spec.replication.snapshots().is_some();
-        if let Some(why) = if from_snapshots { self.unfit_for_snapshots().await? } else { None } {
+        let source = if running { self.source() } else { Source::Volumes };
+        if source != Source::Volumes
+            && let Some(why) = self.unfit_for_snapshots().await?
+        {
             self.failed(memory, Verb::Backup, "SnapshotsUnavailable", why).await;
             return Ok(());
         }
@@ -286,7 +288,7 @@ impl Round {
             match Self::begin_held(memory, freeze.as_ref()) {
                 None => return Ok(()),
                 Some(true) => Consistency::Quiesced,
-                Some(false) => snapshots::consistency(from_snapshots, self.seen.claims.len()),
+                Some(false) => snapshots::consistency(source, self.seen.claims.len()),
             }
         } else {
             consistency
@@ -299,7 +301,7 @@ impl Round {
         let spec = FailoverRecordSpec { sequence, freeze, ..record.spec.clone() };
         self.seen.record = self.note(&record, spec).await?.or(Some(record));
         let manifest = Box::new(manifest);
-        self.start_mover(memory, &Task::Backup { vault: vault.to_owned(), manifest, from_snapshots }).await
+        self.start_mover(memory, &Task::Backup { vault: vault.to_owned(), manifest, source }).await
     }
 
     /// Starts the task's Job, unless it runs already. A Job of another task that uses the volumes is ended first.
@@ -336,8 +338,8 @@ impl Round {
             namespace = self.owner.namespace, name = self.owner.name, verb = task.verb().as_str(),
             point = %manifest.point, "mover started"
         );
-        if task.from_snapshots() {
-            return self.take_snapshots(memory, &created, manifest).await;
+        if let Task::Backup { source: source @ (Source::Snapshots | Source::GroupSnapshot), .. } = task {
+            return self.take_snapshots(memory, &created, manifest, *source).await;
         }
         Ok(act::movers::provide(client, &created, credentials(access, key)).await?)
     }

@@ -1,12 +1,15 @@
 //! Copies of snapshots. Their Job is there first, suspended; snapshots are taken, volumes are made of them, then it starts. All of it belongs
 //! to the Job and goes with it, so that a restart or a deletion in between leaves nothing.
 
-use futures::{SinkExt, StreamExt};
-use k8s_openapi::{api::batch::v1::Job, jiff::Timestamp};
+use std::fmt::Debug;
+
+use futures::{SinkExt, StreamExt, channel::mpsc::Sender};
+use k8s_openapi::{NamespaceResourceScope, api::batch::v1::Job, jiff::Timestamp};
 use kube::{
-    Api, Client, ResourceExt,
+    Api, Client, Resource, ResourceExt,
     runtime::{WatchStreamExt, reflector::ObjectRef, watcher},
 };
+use serde::de::DeserializeOwned;
 use tokio::task::JoinHandle;
 
 use super::context::Context;
@@ -15,15 +18,16 @@ use super::memory::Memory;
 use super::movers::credentials;
 use super::round::Round;
 use crate::act;
+use crate::act::snapshots::SnapshotError;
 use crate::api::DataEmbassy;
 use crate::api::FailoverRecord;
 use crate::api::SNAPSHOT_LABEL;
-use crate::api::volume_snapshot::VolumeSnapshot;
+use crate::api::volume_snapshot::{VolumeGroupSnapshot, VolumeSnapshot};
 use crate::observe;
 use crate::plan::desired::jobs::{Verb, is_unstarted};
 use crate::plan::manifest::Manifest;
-use crate::plan::snapshots::{Progress, progress, snapshots, unfit_class, volumes};
-use crate::plan::task::Task;
+use crate::plan::snapshots::{Progress, Taken, group, snapshots, unfit_class};
+use crate::plan::task::{Source, Task};
 
 /// Waits for news of the snapshots of a Job; ends with this handle.
 pub struct Watching {
@@ -38,29 +42,33 @@ impl Drop for Watching {
 }
 
 impl Watching {
-    fn start(context: &Context, job: &Job, target: ObjectRef<DataEmbassy>) -> Self {
-        let (job, mut wake) = (job.clone(), context.wake.clone());
-        let name = job.name_any();
-        let news = news(context.streams.clone(), &job);
-        let task = tokio::spawn(async move {
-            let mut news = std::pin::pin!(news);
-            while let Some(seen) = news.next().await {
-                if seen.is_ok() {
-                    let _ = wake.send(target.clone()).await;
-                }
-            }
-        });
-        Self { job: name, task }
+    fn start(context: &Context, job: &Job, source: Source, target: ObjectRef<DataEmbassy>) -> Self {
+        let (client, wake) = (context.streams.clone(), context.wake.clone());
+        let task = match source {
+            Source::GroupSnapshot => tokio::spawn(news::<VolumeGroupSnapshot>(client, job.clone(), wake, target)),
+            _ => tokio::spawn(news::<VolumeSnapshot>(client, job.clone(), wake, target)),
+        };
+        Self { job: job.name_any(), task }
     }
 }
 
-fn news(
-    client: Client,
-    job: &Job,
-) -> impl futures::Stream<Item = Result<VolumeSnapshot, watcher::Error>> + Send + use<> {
+async fn news<K>(client: Client, job: Job, mut wake: Sender<ObjectRef<DataEmbassy>>, target: ObjectRef<DataEmbassy>)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + Debug
+        + Send
+        + 'static,
+{
     let of_it = watcher::Config::default().labels(&format!("{SNAPSHOT_LABEL}={}", job.name_any()));
-    let api: Api<VolumeSnapshot> = Api::namespaced(client, &job.namespace().unwrap_or_default());
-    watcher(api, of_it).default_backoff().touched_objects()
+    let api: Api<K> = Api::namespaced(client, &job.namespace().unwrap_or_default());
+    let mut news = std::pin::pin!(watcher(api, of_it).default_backoff().touched_objects());
+    while let Some(seen) = news.next().await {
+        if seen.is_ok() {
+            let _ = wake.send(target.clone()).await;
+        }
+    }
 }
 
 /// Whether a Job waits for its snapshots, as its task still asks for.
@@ -73,23 +81,38 @@ impl Round {
     /// Why this cluster can take no snapshots for this embassy; none if it can, or if none are wanted.
     pub(super) async fn unfit_for_snapshots(&self) -> Result<Option<String>, RunError> {
         let Some(wanted) = self.embassy.spec.replication.snapshots() else { return Ok(None) };
-        let classes = observe::snapshots::classes(&self.context.client).await;
-        let Some(classes) = classes.map_err(|error| RunError::Cluster("read VolumeSnapshotClasses", error))?
+        let of_groups = wanted.group_class_name.is_some();
+        let classes = observe::snapshots::classes(&self.context.client, of_groups).await;
+        let Some(classes) = classes.map_err(|error| RunError::Cluster("read the classes of snapshots", error))?
         else {
-            return Ok(Some(
-                "this cluster knows no VolumeSnapshots: install the snapshot controller and its definitions, or \
-                 set spec.replication.driver.builtin.copyMethod: Direct"
-                    .to_owned(),
-            ));
+            let kind = if of_groups { "VolumeGroupSnapshots" } else { "VolumeSnapshots" };
+            return Ok(Some(format!(
+                "this cluster knows no {kind}: install the snapshot controller and their definitions, or set \
+                 spec.replication.driver.builtin.copyMethod: Direct"
+            )));
         };
         let known = classes.iter().map(|it| (it.name.as_str(), it.is_default, it.deletion_policy.as_str()));
-        Ok(unfit_class(wanted.class_name.as_deref(), known))
+        Ok(unfit_class(&wanted, known))
+    }
+
+    /// What a copy of the running register reads.
+    pub(super) fn source(&self) -> Source {
+        match self.embassy.spec.replication.snapshots() {
+            None => Source::Volumes,
+            Some(wanted) if wanted.group_class_name.is_some() => Source::GroupSnapshot,
+            Some(_) => Source::Snapshots,
+        }
+    }
+
+    fn taken<'a>(&'a self, job: &'a Job, manifest: &'a Manifest, source: Source) -> Taken<'a> {
+        let (snapshots, groups) = (&self.seen.snapshots, &self.seen.groups);
+        Taken { job, claims: &manifest.claims, source, snapshots, groups }
     }
 
     /// How far the snapshots of a Job are.
-    pub(super) fn snapshot_progress(&self, job: &Job, manifest: &Manifest) -> Progress {
+    pub(super) fn snapshot_progress(&self, job: &Job, manifest: &Manifest, source: Source) -> Progress {
         let longest = self.embassy.spec.replication.longest_freeze();
-        progress(job, &manifest.claims, &self.seen.snapshots, longest, Timestamp::now())
+        self.taken(job, manifest, source).progress(longest, Timestamp::now())
     }
 
     /// Asks for the snapshots of a Job that is there.
@@ -98,17 +121,31 @@ impl Round {
         memory: &mut Memory,
         job: &Job,
         manifest: &Manifest,
+        source: Source,
     ) -> Result<(), RunError> {
         if memory.snapshots.as_ref().is_none_or(|watching| watching.job != job.name_any()) {
             let target = ObjectRef::new(&self.owner.name).within(&self.owner.namespace);
-            memory.snapshots = Some(Watching::start(&self.context, job, target));
+            memory.snapshots = Some(Watching::start(&self.context, job, source, target));
         }
-        let class = self.embassy.spec.replication.snapshots().and_then(|wanted| wanted.class_name);
-        let wanted = snapshots(job, &manifest.claims, class.as_deref());
-        match act::snapshots::make(&self.context.client, &wanted).await {
+        match self.ask_for_snapshots(job, manifest, source).await {
             Ok(()) => Ok(()),
             Err(error) => self.give_up(memory, job, error.to_string()).await,
         }
+    }
+
+    async fn ask_for_snapshots(
+        &self,
+        job: &Job,
+        manifest: &Manifest,
+        source: Source,
+    ) -> Result<(), SnapshotError> {
+        let client = &self.context.client;
+        let wanted = self.embassy.spec.replication.snapshots().unwrap_or_default();
+        if let (Source::GroupSnapshot, Some(class)) = (source, &wanted.group_class_name) {
+            act::snapshots::gather(client, &self.owner.name, &self.seen.claims).await?;
+            return act::snapshots::make(client, &[group(job, &self.owner.name, class)]).await;
+        }
+        act::snapshots::make(client, &snapshots(job, &manifest.claims, wanted.class_name.as_deref())).await
     }
 
     /// Takes a copy that waits for its snapshots a step further.
@@ -122,14 +159,14 @@ impl Round {
             return Ok(());
         };
         let Some(task) = Task::of(job) else { return Ok(()) };
-        let manifest = task.manifest();
-        match self.snapshot_progress(job, manifest) {
-            Progress::Taking | Progress::Taken => self.take_snapshots(memory, job, manifest).await,
+        let Task::Backup { manifest, source, .. } = &task else { return Ok(()) };
+        match self.snapshot_progress(job, manifest, *source) {
+            Progress::Taking | Progress::Taken => self.take_snapshots(memory, job, manifest, *source).await,
             Progress::Failed(why) => self.give_up(memory, job, why).await,
             Progress::Ready => {
                 let Some((access, key)) = self.provisions(memory, &task).await? else { return Ok(()) };
                 let credentials = credentials(access, key);
-                let made = volumes(job, &manifest.claims, &self.seen.claims, &self.seen.snapshots);
+                let made = self.taken(job, manifest, *source).volumes(&self.seen.claims);
                 if let Err(error) = act::snapshots::make(&self.context.client, &made).await {
                     return self.give_up(memory, job, error.to_string()).await;
                 }

@@ -27,8 +27,8 @@ provide_snapshots() {
   for site in "$@"; do
     [ ! -e "$(site_folder "$site")/csi" ] || continue
     mkdir -p "$(site_folder "$site")/csi"
-    for definition in "$(snapshot_definitions)"/snapshot.storage.k8s.io_*.yaml; do kubectl_in "$site" apply --server-side -f "$definition" >/dev/null; done
-    wait_for 30 "$site: definitions of snapshots" kubectl_in "$site" get volumesnapshotclasses
+    for definition in "$(snapshot_definitions)"/*snapshot.storage.k8s.io_*.yaml; do kubectl_in "$site" apply --server-side -f "$definition" >/dev/null; done
+    wait_for 30 "$site: definitions of snapshots" kubectl_in "$site" get volumesnapshotclasses,volumegroupsnapshotclasses
     kubectl_in "$site" apply -f "$TESTBED_HOME/manifests/snapshots.yaml" >/dev/null
     timed "$site: volumes with snapshots" start_snapshots "$site"
   done

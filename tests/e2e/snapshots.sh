@@ -3,26 +3,23 @@
 # The driver's folder in tallinn, where a file makes it fail or late.
 driver_folder() { echo "${TESTBED_DIR:-/var/tmp/data-embassy-testbed}/tallinn/csi"; }
 snapshots() { in_site tallinn -n "$NAMESPACE" get volumesnapshots -o json; }
-snapshot_is_late() { snapshots | jq -e '.items | length == 1 and all(.status.creationTime != null and .status.readyToUse == false)'; }
+snapshot_is_late() { snapshots | jq -e '.items | length == 2 and all(.status.creationTime != null and .status.readyToUse == false)'; }
 waiting_copy() { in_site tallinn -n "$NAMESPACE" get jobs -l dataembassy.io/mover -o json | jq -r '.items[] | select(.spec.suspend == true) | .metadata.name'; }
 is_at_least() { [ "$(field tallinn "dataembassy/$NAME" '{.status.lastRecoveryPoint.sequence}')" -ge "$1" ]; }
 says() { field tallinn "dataembassy/$NAME" "{.status.conditions[?(@.type==\"$1\")].message}" | grep -q "$2"; }
 is_restored() { equal "$(field luxembourg "dataembassy/$NAME" '{.status.lastVerified.sequence}{.status.lastVerified.time}')" "$(field tallinn "dataembassy/$NAME" '{.status.lastRecoveryPoint.sequence}{.status.lastRecoveryPoint.time}')"; }
 nothing_is_left() {
-  equal "$(in_site tallinn -n "$NAMESPACE" get volumesnapshots -o name)$(in_site tallinn get volumesnapshotcontents -o name)" "" &&
-    equal "$(in_site tallinn -n "$NAMESPACE" get pvc -o name)" "persistentvolumeclaim/data" && equal "$(ls "$(driver_folder)" | grep -c snapshot)" 0
+  equal "$(in_site tallinn -n "$NAMESPACE" get volumesnapshots,volumegroupsnapshots -o name)$(in_site tallinn get volumesnapshotcontents,volumegroupsnapshotcontents -o name)" "" &&
+    equal "$(in_site tallinn -n "$NAMESPACE" get pvc -o name | paste -sd ' ')" "persistentvolumeclaim/data persistentvolumeclaim/log" && equal "$(ls "$(driver_folder)" | grep -c snapshot)" 0
 }
 # hold PRE: before each copy that script runs in the writer.
 hold() {
   replication "{\"hooks\": [{\"name\": \"hold\", \"selector\": {\"app\": \"cadastre\"}, \"pre\": {\"command\": [\"sh\", \"-c\", \"$1\"]},
     \"post\": {\"command\": [\"rm\", \"-f\", \"/tmp/hold\"]}}]}"
 }
-# Each number is written to one file, then to the other: at any moment both are equal, or the first is one ahead.
-ahead() {
-  local volume folder
-  volume=$(in_site luxembourg get pv "$(field luxembourg pvc/data '{.spec.volumeName}')" -o jsonpath='{.spec.hostPath.path}{.spec.local.path}')
-  folder=$volume; echo $(($(tail -n 1 "$folder/first") - $(tail -n 1 "$folder/second")))
-}
+abroad() { in_site luxembourg get pv "$(field luxembourg "pvc/$1" '{.spec.volumeName}')" -o jsonpath='{.spec.hostPath.path}{.spec.local.path}'; }
+# Each number is written to a file of one volume, then to one of the other: at any moment both are equal, or the first is one ahead.
+ahead() { echo $(($(tail -n 1 "$(abroad log)/first") - $(tail -n 1 "$(abroad data)/second"))); }
 
 # Names of its own hide those of the other registers.
 case_snapshots() {
@@ -33,7 +30,7 @@ case_snapshots() {
   check "a DataEmbassy with snapshots is taken" in_site tallinn apply -f <(manifest embassy.yaml |
     sed 's/copyMethod: Direct/copyMethod: Snapshot/; s/^  residency/  storage: {classes: {snapshots: local-path}}\n  residency/')
   check "luxembourg holds a complete, checked copy" until_true 120 Promotable has_condition luxembourg Promotable True
-  check "it is as after a power cut, and says so" newest_is CrashConsistent
+  check "each volume is as after a power cut, and it says so" newest_is PerVolume
   hold "touch /tmp/hold; sleep 1"
   check "with hooks a copy is quiesced, and says so" until_true 90 "a Quiesced point" newest_is Quiesced
   touch "$folder/late"
@@ -53,9 +50,10 @@ case_snapshots() {
   replication '{"hooks": null, "driver": {"builtin": {"snapshots": {"className": "kept"}}}}'
   check "a class that keeps every snapshot is refused" until_true 120 SnapshotsUnavailable has_reason tallinn Replicating SnapshotsUnavailable
   check "in a sentence" says Replicating "deletionPolicy: Retain"
-  replication '{"driver": {"builtin": {"snapshots": null}}}'
+  replication '{"driver": {"builtin": {"snapshots": {"className": null, "groupClassName": "together"}}}}'
   job=$(newest_point tallinn)
   check "copies go on" until_true 150 "a newer point" newer_than "$job"
+  check "with all volumes as after one power cut" newest_is CrashConsistent
   replication '{"rpo": "7d", "retention": {"immutableFor": "1h"}}'
   check "the last one is restored abroad" until_true 90 "the newest point, restored" is_restored
   check "it is of one moment" test "$(ahead)" -ge 0 -a "$(ahead)" -le 1

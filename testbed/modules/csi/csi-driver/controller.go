@@ -33,8 +33,14 @@ func (d *driver) GetPluginInfo(context.Context, *csi.GetPluginInfoRequest) (*csi
 }
 
 func (d *driver) GetPluginCapabilities(context.Context, *csi.GetPluginCapabilitiesRequest) (*csi.GetPluginCapabilitiesResponse, error) {
-	service := &csi.PluginCapability_Service{Type: csi.PluginCapability_Service_CONTROLLER_SERVICE}
-	return &csi.GetPluginCapabilitiesResponse{Capabilities: []*csi.PluginCapability{{Type: &csi.PluginCapability_Service_{Service: service}}}}, nil
+	var all []*csi.PluginCapability
+	for _, kind := range []csi.PluginCapability_Service_Type{
+		csi.PluginCapability_Service_CONTROLLER_SERVICE, csi.PluginCapability_Service_GROUP_CONTROLLER_SERVICE,
+	} {
+		service := &csi.PluginCapability_Service{Type: kind}
+		all = append(all, &csi.PluginCapability{Type: &csi.PluginCapability_Service_{Service: service}})
+	}
+	return &csi.GetPluginCapabilitiesResponse{Capabilities: all}, nil
 }
 
 func (d *driver) Probe(context.Context, *csi.ProbeRequest) (*csi.ProbeResponse, error) {
@@ -116,44 +122,66 @@ func (d *driver) ValidateVolumeCapabilities(_ context.Context, request *csi.Vali
 }
 
 func (d *driver) CreateSnapshot(_ context.Context, request *csi.CreateSnapshotRequest) (*csi.CreateSnapshotResponse, error) {
-	d.mutex.Lock()
-	defer d.mutex.Unlock()
-	path := d.file(request.Name, snapshot)
-	if !exists(path) {
-		if why, err := os.ReadFile(d.file("fail", "")); err == nil {
-			return nil, status.Error(codes.Internal, strings.TrimSpace(string(why)))
-		}
-		if err := d.copyFrozen(request.SourceVolumeId, path); err != nil {
-			return nil, status.Error(codes.Internal, err.Error())
-		}
-	}
-	info, err := os.Stat(path)
+	taken, err := d.take(map[string]string{request.SourceVolumeId: request.Name})
 	if err != nil {
-		return nil, status.Error(codes.Internal, err.Error())
+		return nil, err
 	}
-	return &csi.CreateSnapshotResponse{Snapshot: &csi.Snapshot{
-		SnapshotId: request.Name, SourceVolumeId: request.SourceVolumeId, SizeBytes: info.Size(),
-		CreationTime: timestamppb.New(info.ModTime()), ReadyToUse: !exists(d.file("late", "")),
-	}}, nil
+	return &csi.CreateSnapshotResponse{Snapshot: taken[0]}, nil
 }
 
-// Copies the image of a volume. One that is mounted is frozen meanwhile: nothing is written, and its journal is on the disk.
-func (d *driver) copyFrozen(volume, path string) error {
-	// A path that is no mount any more, as after a power cut, would freeze the node's own disk.
-	if mounted, err := os.ReadFile(d.file(volume, stage)); err == nil && run("mountpoint", "-q", string(mounted)) == nil {
+// Takes snapshots of volumes, by their names, at one moment: all file systems are frozen while the first of them is copied.
+func (d *driver) take(names map[string]string) ([]*csi.Snapshot, error) {
+	d.mutex.Lock()
+	defer d.mutex.Unlock()
+	if why, err := os.ReadFile(d.file("fail", "")); err == nil {
+		return nil, status.Error(codes.Internal, strings.TrimSpace(string(why)))
+	}
+	missing := map[string]string{}
+	for volume, id := range names {
+		if !exists(d.file(id, snapshot)) {
+			missing[volume] = id
+		}
+	}
+	for volume := range missing {
+		mounted, err := os.ReadFile(d.file(volume, stage))
+		// A path that is no mount any more, as after a power cut, would freeze the node's own disk.
+		if err != nil || run("mountpoint", "-q", string(mounted)) != nil {
+			continue
+		}
 		if err := run("fsfreeze", "--freeze", string(mounted)); err != nil {
-			return err
+			return nil, status.Error(codes.Internal, err.Error())
 		}
 		defer run("fsfreeze", "--unfreeze", string(mounted))
 	}
-	if err := run("cp", "--reflink=auto", "--sparse=always", d.file(volume, image), path+".partial"); err != nil {
-		return err
-	}
 	now := time.Now()
-	if err := os.Chtimes(path+".partial", now, now); err != nil {
+	for volume, id := range missing {
+		if err := d.copy(volume, d.file(id, snapshot), now); err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+	}
+	var all []*csi.Snapshot
+	for volume, id := range names {
+		info, err := os.Stat(d.file(id, snapshot))
+		if err != nil {
+			return nil, status.Error(codes.Internal, err.Error())
+		}
+		all = append(all, &csi.Snapshot{
+			SnapshotId: id, SourceVolumeId: volume, SizeBytes: info.Size(),
+			CreationTime: timestamppb.New(info.ModTime()), ReadyToUse: !exists(d.file("late", "")),
+		})
+	}
+	return all, nil
+}
+
+func (d *driver) copy(volume, path string, at time.Time) error {
+	partial := path + ".partial"
+	if err := run("cp", "--reflink=auto", "--sparse=always", d.file(volume, image), partial); err != nil {
 		return err
 	}
-	return os.Rename(path+".partial", path)
+	if err := os.Chtimes(partial, at, at); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
 }
 
 func (d *driver) DeleteSnapshot(_ context.Context, request *csi.DeleteSnapshotRequest) (*csi.DeleteSnapshotResponse, error) {

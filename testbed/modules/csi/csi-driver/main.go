@@ -27,6 +27,7 @@ const name = "snapshots.testbed.local"
 type driver struct {
 	csi.UnimplementedIdentityServer
 	csi.UnimplementedControllerServer
+	csi.UnimplementedGroupControllerServer
 	csi.UnimplementedNodeServer
 	registration.UnimplementedRegistrationServer
 	root, node, endpoint string
@@ -48,6 +49,7 @@ func main() {
 	server := grpc.NewServer()
 	csi.RegisterIdentityServer(server, d)
 	csi.RegisterControllerServer(server, d)
+	csi.RegisterGroupControllerServer(server, d)
 	csi.RegisterNodeServer(server, d)
 	go serve(server, d.endpoint)
 	// The kubelet finds the driver by this socket.

@@ -69,7 +69,8 @@ pub async fn gather(
     embassy: &str,
     claims: &[PersistentVolumeClaim],
 ) -> Result<(), SnapshotError> {
-    let gathered = |claim: &&PersistentVolumeClaim| claim.labels().get(GROUP_LABEL).is_some_and(|of| of == embassy);
+    let gathered =
+        |claim: &&PersistentVolumeClaim| claim.labels().get(GROUP_LABEL).is_some_and(|of| of == embassy);
     for claim in claims.iter().filter(|claim| !gathered(claim)) {
         let api: Api<PersistentVolumeClaim> =
             Api::namespaced(client.clone(), &claim.namespace().unwrap_or_default());

@@ -49,7 +49,8 @@ impl Replication {
     /// How snapshots are taken; none where the volumes themselves are read.
     #[must_use]
     pub fn snapshots(&self) -> Option<Snapshots> {
-        let builtin = self.driver.builtin.as_ref().filter(|builtin| builtin.copy_method == CopyMethod::Snapshot)?;
+        let builtin =
+            self.driver.builtin.as_ref().filter(|builtin| builtin.copy_method == CopyMethod::Snapshot)?;
         Some(builtin.snapshots.clone().unwrap_or_default())
     }
 

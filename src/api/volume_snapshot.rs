@@ -36,7 +36,7 @@ pub struct VolumeSnapshotSource {
 }
 
 /// What the driver said.
-#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Default)]
 #[serde(rename_all = "camelCase")]
 pub struct VolumeSnapshotStatus {
     /// When the driver took it: from then on writes do not change it any more.

@@ -272,9 +272,9 @@ pub fn unfit_class<'a>(
     }
     match named {
         _ if !found.is_empty() => None,
-        Some(named) => {
-            Some(format!("there is no {kind} {named} in this cluster: make it, or name another one in {field}"))
-        }
+        Some(named) => Some(format!(
+            "there is no {kind} {named} in this cluster: make it, or name another one in {field}"
+        )),
         None => Some(format!("no {kind} of this cluster is a default one: name one in {field}")),
     }
 }
@@ -332,8 +332,13 @@ mod tests {
     fn an_error_counts_once_the_controller_had_time_to_get_over_it() {
         let wrong = json!({"error": {"message": "no space"}});
         assert_eq!(after(1, [cut(true), wrong.clone()]), Progress::Taking);
-        assert_eq!(after(31, [cut(true), wrong]), Progress::Failed("no snapshot of claim data: no space".to_owned()));
-        assert!(matches!(after(301, [cut(true), Value::Null]), Progress::Failed(why) if why.contains("describe")));
+        assert_eq!(
+            after(31, [cut(true), wrong]),
+            Progress::Failed("no snapshot of claim data: no space".to_owned())
+        );
+        assert!(
+            matches!(after(301, [cut(true), Value::Null]), Progress::Failed(why) if why.contains("describe"))
+        );
     }
 
     #[test]
@@ -379,8 +384,10 @@ mod tests {
     fn protected() -> Vec<PersistentVolumeClaim> {
         [("archive", "5Gi"), ("data", "2Gi")]
             .map(|(name, size)| {
-                serde_json::from_value(json!({"metadata": {"name": name}, "spec": {"storageClassName": "fast",
-                    "accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": size}}}}))
+                serde_json::from_value(
+                    json!({"metadata": {"name": name}, "spec": {"storageClassName": "fast",
+                    "accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": size}}}}),
+                )
                 .unwrap()
             })
             .into()
@@ -390,7 +397,9 @@ mod tests {
     fn a_volume_is_like_its_claim_and_large_enough() {
         let made = of(&job(), &claims(), &taken([cut(true), cut(true)])).volumes(&protected());
         let size = |claim: &PersistentVolumeClaim| {
-            claim.spec.as_ref().unwrap().resources.as_ref().unwrap().requests.as_ref().unwrap()["storage"].0.clone()
+            claim.spec.as_ref().unwrap().resources.as_ref().unwrap().requests.as_ref().unwrap()["storage"]
+                .0
+                .clone()
         };
         assert_eq!((size(&made[0]), size(&made[1])), ("5Gi".to_owned(), "3Gi".to_owned()));
         let spec = made[1].spec.as_ref().unwrap();
@@ -409,7 +418,8 @@ mod tests {
     #[test]
     fn a_class_must_be_there_and_delete_what_is_deleted() {
         let classes = [("fast", true, "Delete"), ("kept", false, "Retain")];
-        let wanted = |name: Option<&str>| Snapshots { class_name: name.map(str::to_owned), group_class_name: None };
+        let wanted =
+            |name: Option<&str>| Snapshots { class_name: name.map(str::to_owned), group_class_name: None };
         let unfit = |name| unfit_class(&wanted(name), classes);
         assert_eq!(unfit(None), None);
         assert_eq!(unfit(Some("fast")), None);

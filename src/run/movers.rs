@@ -225,7 +225,13 @@ impl Round {
     }
 
     /// Says why a mover's work failed, and when it is tried again.
-    pub(super) async fn failed(&self, memory: &mut Memory, verb: Verb, reason: &'static str, message: String) {
+    pub(super) async fn failed(
+        &self,
+        memory: &mut Memory,
+        verb: Verb,
+        reason: &'static str,
+        message: String,
+    ) {
         let rpo = duration::parse(&self.embassy.spec.replication.rpo).unwrap_or_default();
         memory.failures += 1;
         memory.retry_at = Some(Instant::now() + schedule::retry_after(memory.failures, rpo));

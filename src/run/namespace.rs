@@ -66,9 +66,7 @@ impl Round {
         if !self.writable_pods() {
             return Ok(());
         }
-        let is_final = |job: &Job| {
-            matches!(Task::of(job), Some(Task::Backup { manifest, .. }) if manifest.consistency == Consistency::Final)
-        };
+        let is_final = |job: &Job| matches!(Task::of(job), Some(Task::Backup { manifest, .. }) if manifest.consistency == Consistency::Final);
         let (given_up, kept): (Vec<Job>, Vec<Job>) = self.seen.jobs.drain(..).partition(is_final);
         self.seen.jobs = kept;
         for job in &given_up {

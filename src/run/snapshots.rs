@@ -45,15 +45,21 @@ impl Watching {
     fn start(context: &Context, job: &Job, source: Source, target: ObjectRef<DataEmbassy>) -> Self {
         let (client, wake) = (context.streams.clone(), context.wake.clone());
         let task = match source {
-            Source::GroupSnapshot => tokio::spawn(news::<VolumeGroupSnapshot>(client, job.clone(), wake, target)),
+            Source::GroupSnapshot => {
+                tokio::spawn(news::<VolumeGroupSnapshot>(client, job.clone(), wake, target))
+            }
             _ => tokio::spawn(news::<VolumeSnapshot>(client, job.clone(), wake, target)),
         };
         Self { job: job.name_any(), task }
     }
 }
 
-async fn news<K>(client: Client, job: Job, mut wake: Sender<ObjectRef<DataEmbassy>>, target: ObjectRef<DataEmbassy>)
-where
+async fn news<K>(
+    client: Client,
+    job: Job,
+    mut wake: Sender<ObjectRef<DataEmbassy>>,
+    target: ObjectRef<DataEmbassy>,
+) where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + DeserializeOwned
         + Clone
@@ -83,7 +89,8 @@ impl Round {
         let Some(wanted) = self.embassy.spec.replication.snapshots() else { return Ok(None) };
         let of_groups = wanted.group_class_name.is_some();
         let classes = observe::snapshots::classes(&self.context.client, of_groups).await;
-        let Some(classes) = classes.map_err(|error| RunError::Cluster("read the classes of snapshots", error))?
+        let Some(classes) =
+            classes.map_err(|error| RunError::Cluster("read the classes of snapshots", error))?
         else {
             let kind = if of_groups { "VolumeGroupSnapshots" } else { "VolumeSnapshots" };
             return Ok(Some(format!(

@@ -105,7 +105,10 @@ fn an_order_about_another_embassy_gives_nothing_up_here() {
     let (archive, desk, anew) = (thinned(), Desk::new(), impatient(SECOND));
     believe(&anew, &archive);
     desk.export(&archive, "1/tallinn/3").unwrap();
-    let other = data_embassy::api::thinning::Thinning { embassy: "health".to_owned(), ..order("luxembourg", 1, "", 1) };
+    let other = data_embassy::api::thinning::Thinning {
+        embassy: "health".to_owned(),
+        ..order("luxembourg", 1, "", 1)
+    };
     exchange(&archive, &desk, &signed(&other, "tallinn", archive.key("tallinn")));
     let refused = desk.import(&archive, &anew, "1/tallinn").unwrap_err();
     assert!(refused.to_string().contains("health"), "{refused}");
@@ -117,11 +120,19 @@ fn a_forged_order_in_the_folder_explains_no_hole() {
     let (archive, desk, anew) = (thinned(), Desk::new(), impatient(SECOND));
     believe(&anew, &archive);
     desk.export(&archive, "1/tallinn/3").unwrap();
-    exchange(&archive, &desk, &signed(&order("luxembourg", 1, "", 1), "tallinn", &SiteKey::generate().unwrap()));
+    exchange(
+        &archive,
+        &desk,
+        &signed(&order("luxembourg", 1, "", 1), "tallinn", &SiteKey::generate().unwrap()),
+    );
     let refused = desk.import(&archive, &anew, "1/tallinn").unwrap_err();
     assert!(refused.to_string().contains("not genuine"), "{refused}");
-    let checked =
-        check(&Folder::new(&desk.disk()), &shelf("1/tallinn"), Some(&keys_of(&archive)), &Progress::default());
+    let checked = check(
+        &Folder::new(&desk.disk()),
+        &shelf("1/tallinn"),
+        Some(&keys_of(&archive)),
+        &Progress::default(),
+    );
     assert!(checked.is_err() || !checked.unwrap().damage.is_empty());
     assert_eq!(points_at(&anew), 0);
 }
@@ -130,7 +141,8 @@ fn a_forged_order_in_the_folder_explains_no_hole() {
 fn an_order_that_no_site_signed_is_refused() {
     let (archive, desk) = (thinned(), Desk::new());
     let stored = archive.folder().join("thinnings/1.json");
-    fs::write(&stored, signed(&order("luxembourg", 1, "", 1), "tallinn", &SiteKey::generate().unwrap())).unwrap();
+    fs::write(&stored, signed(&order("luxembourg", 1, "", 1), "tallinn", &SiteKey::generate().unwrap()))
+        .unwrap();
     let refused = desk.export(&archive, "1/tallinn/3").unwrap_err();
     assert!(matches!(refused, Failure::Order(_)), "{refused}");
 }
@@ -143,7 +155,8 @@ fn exchange(archive: &Archive, desk: &Desk, text: &str) {
     let (mut list, _) = List::open(&list, &shelf, None).unwrap();
     let file = list.files.iter_mut().find(|file| file.name == "order").unwrap();
     (file.size, file.sha256) = (text.len() as u64, digest(text));
-    fs::write(desk.disk().join(shelf.list()), list.sign("luxembourg", archive.key("luxembourg")).unwrap()).unwrap();
+    fs::write(desk.disk().join(shelf.list()), list.sign("luxembourg", archive.key("luxembourg")).unwrap())
+        .unwrap();
 }
 
 fn objects_at(vault: &TestVault) -> usize {

@@ -86,7 +86,10 @@ fn neither_the_owner_nor_the_host_frees_anything_before_its_time() {
         let archive = archive(least);
         let before = packs(&archive);
         let key = archive.key("tallinn");
-        assert_eq!(put(&archive, "tallinn", 1, &signed(&order("luxembourg", 1, "", ordered), "tallinn", key)).0, 201);
+        assert_eq!(
+            put(&archive, "tallinn", 1, &signed(&order("luxembourg", 1, "", ordered), "tallinn", key)).0,
+            201
+        );
         rounds(&archive, 5);
         assert_eq!(packs(&archive), before, "{least:?} {ordered}");
         assert!(files(&archive.folder().join("freed"), "").is_empty());
@@ -103,7 +106,12 @@ fn orders_that_are_not_right_are_refused_with_a_sentence() {
         let (status, answer) = put(&archive, site, sequence, text);
         assert!(status >= 400 && answer.contains(says), "{status} {answer}: {says}");
     };
-    refused("tallinn", 1, &signed(&order("luxembourg", 1, "", 60), "tallinn", &stranger), "not signed by the pinned key");
+    refused(
+        "tallinn",
+        1,
+        &signed(&order("luxembourg", 1, "", 60), "tallinn", &stranger),
+        "not signed by the pinned key",
+    );
     refused("tallinn", 1, &signed(&order("luxembourg", 1, "", 60), "riga", &stranger), "'riga' has no say");
     refused(
         "tallinn",

@@ -63,10 +63,10 @@ impl Export<'_> {
             None => newest()?,
         };
         let Some(epoch) = epoch else { return Err(Failure::NoPoints(format!("{namespace}/{embassy}"))) };
-        let shelf = Shelf { namespace: namespace.to_owned(), embassy: embassy.to_owned(), epoch };
+        let at = Shelf { namespace: namespace.to_owned(), embassy: embassy.to_owned(), epoch };
         let mut tries = 1;
         loop {
-            match self.epoch(&shelf, wanted) {
+            match self.epoch(&at, wanted) {
                 // Freed between two looks.
                 Err(Failure::Vault(ClientError::NotFound { .. })) if tries < TRIES => tries += 1,
                 result => return result,
@@ -74,9 +74,9 @@ impl Export<'_> {
         }
     }
 
-    fn epoch(&self, shelf: &Shelf, wanted: Option<&PointRef>) -> Result<List, Failure> {
+    fn epoch(&self, at: &Shelf, wanted: Option<&PointRef>) -> Result<List, Failure> {
         let Self { way, keys, folder, signer, progress } = *self;
-        let mut texts = way.points(shelf)?;
+        let mut texts = way.points(at)?;
         let last = texts.keys().last().copied();
         if let Some(point) = wanted {
             if !texts.contains_key(&point.sequence) {
@@ -84,12 +84,12 @@ impl Export<'_> {
             }
             texts.retain(|sequence, _| *sequence <= point.sequence);
         }
-        let manifests = genuine(shelf, &texts, Some(keys))?;
-        let repository = way.repository(shelf)?;
+        let manifests = genuine(at, &texts, Some(keys))?;
+        let repository = way.repository(at)?;
         let condemned = repository.condemned()?;
         let mut files = listed(&repository)?;
         // After the objects: what was freed before them was ordered before.
-        let order = way.order(shelf)?.map(|text| Order::open(text, shelf, Some(keys)));
+        let order = way.order(at)?.map(|text| Order::open(text, at, Some(keys)));
         let order = order.transpose().map_err(Failure::Order)?;
         if let Some(point) = wanted
             && Some(point.sequence) != last
@@ -102,17 +102,17 @@ impl Export<'_> {
         let needed = needed(&repository, &kept(&manifests, order.as_ref()), &files)?;
         let condemned: BTreeSet<String> = condemned.into_iter().map(|name| format!("data/{name}")).collect();
         files.retain(|file| needed.contains(&file.name) || !condemned.contains(&file.name));
-        folder.write(&path(shelf, &carried("config".to_owned(), &config))?, &config)?;
+        folder.write(&path(at, &carried("config".to_owned(), &config))?, &config)?;
         let documents = texts.iter().map(|(sequence, text)| (format!("points/{sequence}"), text));
         for (name, text) in documents.chain(order.iter().map(|order| (order::NAME.to_owned(), &order.text))) {
             let file = carried(name, text.as_bytes());
-            folder.write(&path(shelf, &file)?, text.as_bytes())?;
+            folder.write(&path(at, &file)?, text.as_bytes())?;
             files.push(file);
         }
-        fetch(&repository, folder, shelf, &files, progress)?;
+        fetch(&repository, folder, at, &files, progress)?;
         let point = manifests.last().map(|manifest| manifest.point.clone());
-        signed(folder, list(shelf, point, files), signer, progress, |damaged| {
-            fetch(&repository, folder, shelf, damaged, progress)
+        signed(folder, list(at, point, files), signer, progress, |damaged| {
+            fetch(&repository, folder, at, damaged, progress)
         })
     }
 }

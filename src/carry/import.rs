@@ -75,9 +75,9 @@ fn missing_order(way: &Way, shelf: &Shelf, order: Order) -> Result<Option<Order>
     let (vault, here) = (order.thinning.vault.clone(), way.site()?);
     if let Some(text) = way.order(shelf)? {
         let held = Order::open(text, shelf, None).map_err(Failure::Order)?.thinning;
-        let older = held.vault == vault && held.sequence < order.thinning.sequence;
+        let was_taken_back = held.vault == vault && held.sequence < order.thinning.sequence;
         let (held, carried) = (held.sequence, order.thinning.sequence);
-        return if older { Err(Failure::OlderOrder { held, carried }) } else { Ok(None) };
+        return if was_taken_back { Err(Failure::OlderOrder { held, carried }) } else { Ok(None) };
     }
     if vault == here { Ok(Some(order)) } else { Err(Failure::OtherVault { vault, here }) }
 }

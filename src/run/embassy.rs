@@ -80,7 +80,7 @@ pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Resu
     round.fence_first(&mut memory).await?;
     round.links = link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
     round.await_mail(&mut memory);
-    round.run(&mut memory).await
+    Box::pin(round.run(&mut memory)).await
 }
 
 /// The `DataEmbassy` that was in the namespace before this one, if there is one.

@@ -126,7 +126,7 @@ fn a_forged_order_in_the_folder_explains_no_hole() {
         &signed(&order("luxembourg", 1, "", 1), "tallinn", &SiteKey::generate().unwrap()),
     );
     let refused = desk.import(&archive, &anew, "1/tallinn").unwrap_err();
-    assert!(refused.to_string().contains("not genuine"), "{refused}");
+    assert!(refused.to_string().contains("not signed by the pinned key"), "{refused}");
     let checked = check(
         &Folder::new(&desk.disk()),
         &shelf("1/tallinn"),

@@ -12,11 +12,11 @@ nothing_is_left() {
   equal "$(in_site tallinn -n "$NAMESPACE" get volumesnapshots,volumegroupsnapshots -o name)$(in_site tallinn get volumesnapshotcontents,volumegroupsnapshotcontents -o name)" "" &&
     equal "$(in_site tallinn -n "$NAMESPACE" get pvc -o name | paste -sd ' ')" "persistentvolumeclaim/data persistentvolumeclaim/log" && equal "$(ls "$(driver_folder)" | grep -c snapshot)" 0
 }
-writes_on() { equal "$(field tallinn "failoverrecord/$NAME" '{.spec.freeze.pods}')" "[]" && ! in_site tallinn -n "$NAMESPACE" exec deployment/cadastre -- test -e /tmp/hold; }
+writes_on() { equal "$(field tallinn "failoverrecord/$NAME" '{.spec.freeze.pods}')" "[]" && ! in_site tallinn -n "$NAMESPACE" exec deployment/cadastre -- sh -c "[ -e /tmp/hold ]"; }
 # hold PRE: before each copy that script runs in the writer.
 hold() {
   replication "{\"hooks\": [{\"name\": \"hold\", \"selector\": {\"app\": \"cadastre\"}, \"pre\": {\"command\": [\"sh\", \"-c\", \"$1\"]},
-    \"post\": {\"command\": [\"rm\", \"-f\", \"/tmp/hold\"]}}]}"
+    \"post\": {\"command\": [\"sh\", \"-c\", \"rm -f /tmp/hold\"]}}]}"
 }
 abroad() { in_site luxembourg get pv "$(field luxembourg "pvc/$1" '{.spec.volumeName}')" -o jsonpath='{.spec.hostPath.path}{.spec.local.path}'; }
 # Each number is written to a file of one volume, then to one of the other: at any moment both are equal, or the first is one ahead.

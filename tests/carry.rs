@@ -11,6 +11,8 @@ mod cut;
 mod first_copy;
 #[path = "carry/given_up.rs"]
 mod given_up;
+#[path = "damage/orders.rs"]
+mod orders;
 mod support;
 
 use std::{
@@ -24,7 +26,7 @@ use data_embassy::{
     carry::{
         Progress,
         check::check,
-        export::{Signer, points},
+        export::{Export, Signer},
         failure::Failure,
         folder::{Folder, Shelf},
         import::{Trust, import},
@@ -66,15 +68,14 @@ impl Desk {
     /// Exports up to a point; bytes that went over the line.
     fn export(&self, archive: &Archive, point: &str) -> Result<(List, u64), Failure> {
         let progress = Progress::default();
-        let list = points(
-            &self.way(&archive.vault, "luxembourg"),
-            (NAMESPACE, EMBASSY),
-            Some(&point.parse().unwrap()),
-            &keys_of(archive),
-            &Folder::prepare(&self.disk())?,
-            &Signer { site: "luxembourg", key: archive.key("luxembourg") },
-            &progress,
-        )?;
+        let export = Export {
+            way: &self.way(&archive.vault, "luxembourg"),
+            keys: &keys_of(archive),
+            folder: &Folder::prepare(&self.disk())?,
+            signer: &Signer { site: "luxembourg", key: archive.key("luxembourg") },
+            progress: &progress,
+        };
+        let list = export.points((NAMESPACE, EMBASSY), Some(&point.parse().unwrap()))?;
         Ok((list, progress.bytes_moved()))
     }
 
@@ -390,8 +391,9 @@ fn a_vault_is_reached_through_a_forwarded_port_by_its_own_name() {
     let export = |way: &Way| {
         let folder = Folder::prepare(&desk.disk()).unwrap();
         let signer = Signer { site: "luxembourg", key: archive.key("luxembourg") };
-        let (of, keys) = ((NAMESPACE, EMBASSY), keys_of(&archive));
-        points(way, of, None, &keys, &folder, &signer, &Progress::default())
+        let (keys, progress) = (keys_of(&archive), Progress::default());
+        let export = Export { way, keys: &keys, folder: &folder, signer: &signer, progress: &progress };
+        export.points((NAMESPACE, EMBASSY), None)
     };
     assert_eq!(export(&forwarded).unwrap().point.unwrap().to_string(), "2/luxembourg/1");
     // By another name it is another server.

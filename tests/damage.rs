@@ -10,6 +10,8 @@ mod archive;
 mod by_hand;
 #[path = "damage/mending.rs"]
 mod mending;
+#[path = "damage/orders.rs"]
+mod orders;
 mod support;
 #[path = "damage/thinned.rs"]
 mod thinned;

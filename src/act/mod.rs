@@ -8,3 +8,4 @@ pub mod hooks;
 pub mod movers;
 pub mod record;
 pub mod report;
+pub mod snapshots;

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     ByteString,
     api::{batch::v1::Job, core::v1::Secret},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use serde_json::json;
 
 use crate::plan::desired::jobs::secret_of;
+use crate::plan::snapshots::owner;
 
 /// Why a Job could not be started or removed.
 #[derive(Debug, thiserror::Error)]
@@ -23,35 +24,31 @@ pub struct MoverError {
     source: kube::Error,
 }
 
-/// Creates the Job, then the Secret that its Pod mounts, which belongs to the Job and goes with it; then lets it start. A Job that
-/// still is suspended in a later round was left by an operator that ended in between, and is removed.
-pub async fn start(
+/// Creates the Job, which waits until it is provided with all it needs; none if it was there.
+pub async fn create(client: &Client, job: &Job) -> Result<Option<Job>, MoverError> {
+    let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
+    match Api::<Job>::namespaced(client.clone(), &namespace).create(&PostParams::default(), job).await {
+        Ok(created) => Ok(Some(created)),
+        // It was started before this operator looked; its outcome will be read.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(None),
+        Err(source) => Err(MoverError { what: format!("create the mover Job {namespace}/{name}"), source }),
+    }
+}
+
+/// Creates the Secret that the Pod of a Job mounts, which belongs to the Job and goes with it; then lets it start.
+pub async fn provide(
     client: &Client,
     job: &Job,
     credentials: BTreeMap<String, ByteString>,
 ) -> Result<(), MoverError> {
     let (namespace, name) = (job.namespace().unwrap_or_default(), job.name_any());
     let failed = |what: &str, source| MoverError { what: format!("{what} {namespace}/{name}"), source };
-    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
-    let created = match jobs.create(&PostParams::default(), job).await {
-        Ok(created) => created,
-        // It was started before this operator looked; its outcome will be read.
-        Err(kube::Error::Api(status)) if status.is_already_exists() => return Ok(()),
-        Err(source) => return Err(failed("create the mover Job", source)),
-    };
     let secret = Secret {
         metadata: ObjectMeta {
             name: secret_of(job).map(str::to_owned),
             namespace: Some(namespace.clone()),
             labels: job.metadata.labels.clone(),
-            owner_references: Some(vec![OwnerReference {
-                api_version: Job::api_version(&()).into_owned(),
-                kind: Job::kind(&()).into_owned(),
-                name: name.clone(),
-                uid: created.uid().unwrap_or_default(),
-                controller: Some(true),
-                block_owner_deletion: None,
-            }]),
+            owner_references: Some(vec![owner(job)]),
             ..ObjectMeta::default()
         },
         data: Some(credentials),
@@ -59,11 +56,28 @@ pub async fn start(
         ..Secret::default()
     };
     let secrets: Api<Secret> = Api::namespaced(client.clone(), &namespace);
-    let written = secrets.create(&PostParams::default(), &secret).await;
-    written.map_err(|source| failed("write the mover's credentials", source))?;
-    let start = Patch::Merge(json!({"metadata": {"uid": created.uid()}, "spec": {"suspend": false}}));
+    match secrets.create(&PostParams::default(), &secret).await {
+        // An operator that ended before the next step made it.
+        Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+        written => drop(written.map_err(|source| failed("write the mover's credentials", source))?),
+    }
+    let start = Patch::Merge(json!({"metadata": {"uid": job.uid()}, "spec": {"suspend": false}}));
+    let jobs: Api<Job> = Api::namespaced(client.clone(), &namespace);
     let started = jobs.patch(&name, &PatchParams::default(), &start).await;
     started.map(drop).map_err(|source| failed("start the mover Job", source))
+}
+
+/// Creates the Job with all it needs and lets it start. One that still is suspended in a later round was left by an operator that ended in
+/// between, and is removed.
+pub async fn start(
+    client: &Client,
+    job: &Job,
+    credentials: BTreeMap<String, ByteString>,
+) -> Result<(), MoverError> {
+    match create(client, job).await? {
+        Some(created) => provide(client, &created, credentials).await,
+        None => Ok(()),
+    }
 }
 
 /// Removes a Job with its Pod and its Secret.

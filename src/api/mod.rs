@@ -15,6 +15,7 @@ pub mod replication;
 pub mod site;
 pub mod size;
 pub mod thinning;
+pub mod volume_snapshot;
 
 pub use data_embassy::DataEmbassy;
 pub use drill::Drill;
@@ -35,6 +36,11 @@ pub const FENCED_LABEL: &str = "dataembassy.io/fenced";
 pub const EMBASSY_LABEL: &str = "dataembassy.io/embassy";
 /// Label on mover Pods; the fence lets only these through.
 pub const MOVER_LABEL: &str = "dataembassy.io/mover";
+/// Label on a claim that was made from a snapshot to be copied: the name of the mover Job that it belongs to. It is no volume of the
+/// register.
+pub const SNAPSHOT_LABEL: &str = "dataembassy.io/snapshot-for";
+/// Label on the protected claims that are snapshotted together: the name of their `DataEmbassy`. Groups are made by labels only.
+pub const GROUP_LABEL: &str = "dataembassy.io/snapshot-group";
 /// Label on the namespace of a drill: the uid of its `Drill`. Only such namespaces are ever removed.
 pub const DRILL_LABEL: &str = "dataembassy.io/drill";
 /// Label of a `FailoverRecord` while a freeze is written down in it.

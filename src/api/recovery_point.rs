@@ -62,7 +62,7 @@ pub struct RecoveryPointSpec {
     #[schemars(length(max = 64))]
     pub previous: String,
     /// `Final` for the point of a planned switch and of a fenced site, whose writers had stopped; `Quiesced` where hooks made
-    /// them hold still until everything was read; else `Fuzzy`.
+    /// them hold still until everything was read or snapshotted; `CrashConsistent` and `PerVolume` for snapshots without; else `Fuzzy`.
     pub consistency: Consistency,
 }
 
@@ -71,7 +71,11 @@ pub struct RecoveryPointSpec {
 pub enum Consistency {
     /// Copied while the writers ran: files may be of slightly different moments.
     Fuzzy,
-    /// Copied while every hook had its writer hold still.
+    /// Snapshots of several volumes, each as after a power cut, but each of a moment of its own.
+    PerVolume,
+    /// A snapshot of the only volume, or of all of them at one moment: as after a power cut.
+    CrashConsistent,
+    /// Copied, or snapshotted, while every hook had its writer hold still.
     Quiesced,
     /// Copied after the last writer had stopped.
     Final,

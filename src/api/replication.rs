@@ -28,7 +28,8 @@ pub struct Replication {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub hooks: Vec<Hook>,
-    /// The writers are let go on after this time even if the copy still reads; it is then marked `Fuzzy`. Without: 5m.
+    /// The writers are let go on after this time even if the copy still reads, or waits for a snapshot; it is then not called `Quiesced`.
+    /// Without: 5m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 2, max = 5))]
     #[x_kube(validation = ("self.matches('^[1-9][0-9]{0,3}[sm]$')", "replication.maxFreeze must be a whole number above zero and s or m, such as 5m"))]
@@ -45,6 +46,14 @@ pub struct Replication {
 }
 
 impl Replication {
+    /// How snapshots are taken; none where the volumes themselves are read.
+    #[must_use]
+    pub fn snapshots(&self) -> Option<Snapshots> {
+        let builtin =
+            self.driver.builtin.as_ref().filter(|builtin| builtin.copy_method == CopyMethod::Snapshot)?;
+        Some(builtin.snapshots.clone().unwrap_or_default())
+    }
+
     /// `maxFreeze`, or how long a freeze lasts at most without it.
     #[must_use]
     pub fn longest_freeze(&self) -> Duration {
@@ -135,11 +144,33 @@ pub struct Driver {
 }
 
 /// The operator's own mover.
-#[derive(Serialize, Deserialize, JsonSchema, Debug, Clone, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("!has(self.snapshots) || self.copyMethod == 'Snapshot'", "replication.driver.builtin.snapshots is for copyMethod Snapshot only: set that, or remove snapshots"))]
 pub struct Builtin {
     /// Where the bytes are read from.
     pub copy_method: CopyMethod,
+    /// How snapshots are taken, where `copyMethod` is `Snapshot`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshots: Option<Snapshots>,
+}
+
+/// How snapshots are taken.
+#[derive(KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq, Default)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(validation = ("!has(self.className) || !has(self.groupClassName)", "replication.driver.builtin.snapshots takes className, for a snapshot of each volume, or groupClassName, for one of all of them: remove one"))]
+pub struct Snapshots {
+    /// The `VolumeSnapshotClass`, which must delete what is deleted; each site needs one of that name. Without: each site's default
+    /// class for the volume's driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "replication.driver.builtin.snapshots.className must be the name of a VolumeSnapshotClass (a-z, 0-9, '-' and '.')"))]
+    pub class_name: Option<String>,
+    /// The `VolumeGroupSnapshotClass`, likewise: all volumes are snapshotted at one moment, where their driver can do that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = ("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')", "replication.driver.builtin.snapshots.groupClassName must be the name of a VolumeGroupSnapshotClass (a-z, 0-9, '-' and '.')"))]
+    pub group_class_name: Option<String>,
 }
 
 /// Where the mover reads the bytes from.
@@ -147,6 +178,9 @@ pub struct Builtin {
 pub enum CopyMethod {
     /// From the volume in use; the recovery point is marked `Fuzzy` unless the writers had stopped or hooks made them hold still.
     Direct,
+    /// From snapshots that the storage's driver takes of all volumes while the register runs; hooks hold its writers still only until the
+    /// last one is taken.
+    Snapshot,
 }
 
 /// Which recovery points are kept, and for how long nothing is freed at all.

@@ -34,81 +34,87 @@ pub struct Signer<'a> {
 /// How often what a vault holds is looked at anew when it freed some of it meanwhile.
 const TRIES: usize = 5;
 
-/// Carries one epoch up to a point, or to its newest: all points up to it, since they are one chain, and the repository that
-/// they lie in with all its packs, since an index names also packs that no point needs any more. What the vault is about to free
-/// stays, and the order by which it may comes along.
-pub fn points(
-    way: &Way,
-    (namespace, embassy): (&str, &str),
-    wanted: Option<&PointRef>,
-    keys: Keys<'_>,
-    folder: &Folder,
-    signer: &Signer<'_>,
-    progress: &Progress,
-) -> Result<List, Failure> {
-    let newest = || way.epochs(namespace, embassy).map(|epochs| epochs.into_iter().max());
-    let epoch = match wanted {
-        Some(point) => Some(point.epoch.clone()),
-        None => newest()?,
-    };
-    let Some(epoch) = epoch else { return Err(Failure::NoPoints(format!("{namespace}/{embassy}"))) };
-    let shelf = Shelf { namespace: namespace.to_owned(), embassy: embassy.to_owned(), epoch };
-    let mut tries = 1;
-    loop {
-        match points_of(way, &shelf, wanted, keys, folder, signer, progress) {
-            // Freed between two looks.
-            Err(Failure::Vault(ClientError::NotFound { .. }) | Failure::VaultDamaged(_)) if tries < TRIES => {
-                tries += 1;
-            }
-            result => return result,
-        }
-    }
+/// An export from a vault.
+pub struct Export<'a> {
+    /// The vault.
+    pub way: &'a Way,
+    /// Whose word is believed.
+    pub keys: Keys<'a>,
+    /// Where everything goes.
+    pub folder: &'a Folder,
+    /// Who vouches for the list.
+    pub signer: &'a Signer<'a>,
+    /// What is told meanwhile.
+    pub progress: &'a Progress,
 }
 
-fn points_of(
-    way: &Way,
-    shelf: &Shelf,
-    wanted: Option<&PointRef>,
-    keys: Keys<'_>,
-    folder: &Folder,
-    signer: &Signer<'_>,
-    progress: &Progress,
-) -> Result<List, Failure> {
-    let mut texts = way.points(shelf)?;
-    let last = texts.keys().last().copied();
-    if let Some(point) = wanted {
-        if !texts.contains_key(&point.sequence) {
-            return Err(Failure::NoPoint(point.clone()));
+impl Export<'_> {
+    /// Carries one epoch up to a point, or to its newest: all points up to it, since they are one chain, and the repository that
+    /// they lie in with all its packs, since an index names also packs that no point needs any more. What the vault is about to free
+    /// stays, and the order by which it may comes along.
+    pub fn points(
+        &self,
+        (namespace, embassy): (&str, &str),
+        wanted: Option<&PointRef>,
+    ) -> Result<List, Failure> {
+        let newest = || self.way.epochs(namespace, embassy).map(|epochs| epochs.into_iter().max());
+        let epoch = match wanted {
+            Some(point) => Some(point.epoch.clone()),
+            None => newest()?,
+        };
+        let Some(epoch) = epoch else { return Err(Failure::NoPoints(format!("{namespace}/{embassy}"))) };
+        let at = Shelf { namespace: namespace.to_owned(), embassy: embassy.to_owned(), epoch };
+        let mut tries = 1;
+        loop {
+            match self.epoch(&at, wanted) {
+                // Freed between two looks.
+                Err(Failure::Vault(ClientError::NotFound { .. })) if tries < TRIES => tries += 1,
+                result => return result,
+            }
         }
-        texts.retain(|sequence, _| *sequence <= point.sequence);
     }
-    let manifests = genuine(shelf, &texts, Some(keys))?;
-    let repository = way.repository(shelf)?;
-    let mut files = listed(&repository)?;
-    // After the objects: what was freed before them was ordered before.
-    let order = way.order(shelf)?.map(|text| Order::open(text, shelf, Some(keys)));
-    let order = order.transpose().map_err(Failure::Order)?;
-    if let Some(point) = wanted
-        && Some(point.sequence) != last
-        && order.as_ref().is_some_and(|order| order.thinning.gives_up(point))
-    {
-        return Err(Failure::GivenUp(point.clone()));
+
+    fn epoch(&self, at: &Shelf, wanted: Option<&PointRef>) -> Result<List, Failure> {
+        let Self { way, keys, folder, signer, progress } = *self;
+        let mut texts = way.points(at)?;
+        let last = texts.keys().last().copied();
+        if let Some(point) = wanted {
+            if !texts.contains_key(&point.sequence) {
+                return Err(Failure::NoPoint(point.clone()));
+            }
+            texts.retain(|sequence, _| *sequence <= point.sequence);
+        }
+        let manifests = genuine(at, &texts, Some(keys))?;
+        let repository = way.repository(at)?;
+        let condemned = repository.condemned()?;
+        let mut files = listed(&repository)?;
+        // After the objects: what was freed before them was ordered before.
+        let order = way.order(at)?.map(|text| Order::open(text, at, Some(keys)));
+        let order = order.transpose().map_err(Failure::Order)?;
+        if let Some(point) = wanted
+            && Some(point.sequence) != last
+            && order.as_ref().is_some_and(|order| order.thinning.gives_up(point))
+        {
+            return Err(Failure::GivenUp(point.clone()));
+        }
+        let config = repository.read("config", "config")?;
+        files.push(carried("config".to_owned(), &config));
+        let needed = needed(&repository, &kept(&manifests, order.as_ref()), &files)?;
+        let condemned: BTreeSet<String> = condemned.into_iter().map(|name| format!("data/{name}")).collect();
+        files.retain(|file| needed.contains(&file.name) || !condemned.contains(&file.name));
+        folder.write(&path(at, &carried("config".to_owned(), &config))?, &config)?;
+        let documents = texts.iter().map(|(sequence, text)| (format!("points/{sequence}"), text));
+        for (name, text) in documents.chain(order.iter().map(|order| (order::NAME.to_owned(), &order.text))) {
+            let file = carried(name, text.as_bytes());
+            folder.write(&path(at, &file)?, text.as_bytes())?;
+            files.push(file);
+        }
+        fetch(&repository, folder, at, &files, progress)?;
+        let point = manifests.last().map(|manifest| manifest.point.clone());
+        signed(folder, list(at, point, files), signer, progress, |damaged| {
+            fetch(&repository, folder, at, damaged, progress)
+        })
     }
-    let config = repository.read("config", "config")?;
-    files.push(carried("config".to_owned(), &config));
-    complete(&repository, &kept(&manifests, order.as_ref()), &files)?;
-    folder.write(&path(shelf, &carried("config".to_owned(), &config))?, &config)?;
-    let documents = texts.iter().map(|(sequence, text)| (format!("points/{sequence}"), text));
-    for (name, text) in documents.chain(order.iter().map(|order| (order::NAME.to_owned(), &order.text))) {
-        let file = carried(name, text.as_bytes());
-        folder.write(&path(shelf, &file)?, text.as_bytes())?;
-        files.push(file);
-    }
-    fetch(&repository, folder, shelf, &files, progress)?;
-    let point = manifests.last().map(|manifest| manifest.point.clone());
-    signed(folder, list(shelf, point, files), signer, progress, |damaged| {
-        fetch(&repository, folder, shelf, damaged, progress)
-    })
 }
 
 /// Makes ready for a mover that goes on with a first copy: of what is there only whole packs stay. The list of their contents
@@ -157,32 +163,33 @@ fn named(kind: &str, name: String, size: u64) -> Carried {
     Carried { name: format!("{kind}/{name}"), size, sha256: name }
 }
 
-/// All objects of the repository but those that are about to be freed. The indexes first: what one names was stored before it.
+/// All objects of the repository. The indexes first: what one names was stored before it.
 fn listed(repository: &RepositoryClient) -> Result<Vec<Carried>, Failure> {
     let mut files = vec![];
-    let condemned: BTreeSet<String> = repository.condemned()?.into_iter().collect();
     for kind in ["index", "snapshots", KIND, "data"] {
-        let stays = |(name, _): &(String, u64)| kind != "data" || !condemned.contains(name);
-        let found = repository.list(kind)?.into_iter().filter(stays);
-        files.extend(found.map(|(name, size)| named(kind, name, size)));
+        files.extend(repository.list(kind)?.into_iter().map(|(name, size)| named(kind, name, size)));
     }
     Ok(files)
 }
 
-/// Refuses to carry points with holes.
-fn complete(repository: &RepositoryClient, kept: &[&Manifest], files: &[Carried]) -> Result<(), Failure> {
+/// What the points need; refuses to carry points with holes.
+fn needed(
+    repository: &RepositoryClient,
+    kept: &[&Manifest],
+    files: &[Carried],
+) -> Result<BTreeSet<String>, Failure> {
     let there: BTreeMap<&str, &str> =
         files.iter().map(|file| (file.name.as_str(), file.sha256.as_str())).collect();
     let needs = needs::of(kept.iter().copied(), |name| {
         let listed = there.contains_key(format!("{KIND}/{name}").as_str());
         listed.then(|| Ok(repository.read(KIND, name)?.to_vec())).transpose()
     })?;
-    let mut missing: BTreeSet<String> =
-        needs.objects.into_iter().filter(|name| !there.contains_key(name.as_str())).collect();
+    let mut missing: Vec<String> =
+        needs.objects.iter().filter(|name| !there.contains_key(name.as_str())).cloned().collect();
     if needs.configs.iter().any(|wanted| there.get("config") != Some(&wanted.as_str())) {
-        missing.insert("config".to_owned());
+        missing.push("config".to_owned());
     }
-    if missing.is_empty() { Ok(()) } else { Err(Failure::VaultDamaged(missing.into_iter().collect())) }
+    if missing.is_empty() { Ok(needs.objects) } else { Err(Failure::VaultDamaged(missing)) }
 }
 
 /// Fetches the objects that are not there with their right length.

@@ -73,6 +73,16 @@ pub enum Failure {
         /// Where it was to go.
         here: String,
     },
+    /// The vault was taken back in time, and gives up less than it did when it was exported.
+    #[error(
+        "this vault's last order to give recovery points up is number {held}, and the folder comes from a time when it was number {carried}:          the bytes of points between them are not carried. Let the active site give the order anew (it does so within a day), then run the same command again"
+    )]
+    OlderOrder {
+        /// The vault's last.
+        held: i64,
+        /// The carried one.
+        carried: i64,
+    },
     /// No recovery point at all.
     #[error("the vault holds no recovery point of {0} yet; a first copy is carried with --from-volumes")]
     NoPoints(String),

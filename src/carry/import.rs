@@ -43,17 +43,22 @@ pub fn import(
     let manifests = believable(folder, &list, keys, progress)?;
     let held = way.points(shelf)?;
     fits(shelf, &manifests, &held, keys)?;
-    let order = carried_order(folder, &list, Some(keys))?;
     let repository = way.repository(shelf)?;
     repository.create()?;
     same_repository(&repository, &list)?;
+    let order = match carried_order(folder, &list, Some(keys))? {
+        Some(order) if !manifests.keys().all(|sequence| held.contains_key(sequence)) => {
+            missing_order(way, shelf, order)?
+        }
+        _ => None,
+    };
     for kind in ORDER {
         let files: Vec<&Carried> =
             list.files.iter().filter(|file| file.object().is_some_and(|(it, _)| it == kind)).collect();
         send(&repository, folder, &list, &files, (kind, trust), progress)?;
     }
     if let Some(order) = order {
-        ordered(way, shelf, &order, manifests.keys().all(|sequence| held.contains_key(sequence)))?;
+        way.put_order(shelf, order.thinning.sequence, order.text)?;
     }
     for (sequence, text) in manifests {
         if !held.contains_key(&sequence) {
@@ -65,16 +70,16 @@ pub fn import(
     Ok(list)
 }
 
-/// Lets the vault know which of the points were given up, if it has lost that: it takes those as links of the chain only.
-fn ordered(way: &Way, shelf: &Shelf, order: &Order, holds_all: bool) -> Result<(), Failure> {
-    if holds_all || way.order(shelf)?.is_some() {
-        return Ok(());
-    }
+/// The order that the vault must know before it takes points that were given up as links of the chain; none if it knows one as new.
+fn missing_order(way: &Way, shelf: &Shelf, order: Order) -> Result<Option<Order>, Failure> {
     let (vault, here) = (order.thinning.vault.clone(), way.site()?);
-    if vault != here {
-        return Err(Failure::OtherVault { vault, here });
+    if let Some(text) = way.order(shelf)? {
+        let held = Order::open(text, shelf, None).map_err(Failure::Order)?.thinning;
+        let was_taken_back = held.vault == vault && held.sequence < order.thinning.sequence;
+        let (held, carried) = (held.sequence, order.thinning.sequence);
+        return if was_taken_back { Err(Failure::OlderOrder { held, carried }) } else { Ok(None) };
     }
-    Ok(way.put_order(shelf, order.thinning.sequence, order.text.clone())?)
+    if vault == here { Ok(Some(order)) } else { Err(Failure::OtherVault { vault, here }) }
 }
 
 /// The manifests, if nothing is missing and all but the packs is what the list says. These are read when they are sent.

@@ -26,12 +26,15 @@ use crate::api::Failover;
 use crate::api::FailoverRecord;
 use crate::api::MOVER_LABEL;
 use crate::api::RecoveryPoint;
+use crate::api::volume_snapshot::{VolumeGroupSnapshot, VolumeSnapshot};
 use crate::plan::desired::Owner;
 use crate::plan::desired::fence::NodeSeen;
 use crate::plan::desired::fence::Workload;
 use crate::plan::desired::fence::WorkloadKind;
 use crate::plan::desired::network::Destination;
+use crate::plan::snapshots::is_for_a_copy;
 use crate::plan::task::TASK_ANNOTATION;
+use crate::plan::task::Task;
 use crate::plan::task::VERIFICATION;
 
 /// Why the cluster could not be read.
@@ -67,6 +70,10 @@ pub struct Seen {
     pub workloads: Vec<Workload>,
     /// The operator's mover Jobs, verifications excepted.
     pub jobs: Vec<Job>,
+    /// Snapshots that were taken to be copied; looked for only where a copy waits for them.
+    pub snapshots: Vec<VolumeSnapshot>,
+    /// Likewise, of several volumes.
+    pub groups: Vec<VolumeGroupSnapshot>,
     /// Verifications of the vault, which use no volume and stand in nobody's way.
     pub verifications: Vec<Job>,
     /// The operator's policies.
@@ -104,6 +111,11 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
     let selector = &embassy.spec.protect.volumes.selector;
     let (verifications, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(verifies);
     let (movers, pods): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(is_mover);
+    let (snapshots, groups) = if jobs.iter().any(reads_snapshots) {
+        futures::try_join!(snapshots(client, namespace), snapshots(client, namespace))?
+    } else {
+        (vec![], vec![])
+    };
     Ok(Seen {
         record,
         orders: orders.into_iter().filter(|order| order.spec.embassy == owner.name).collect(),
@@ -116,10 +128,26 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
         movers,
         workloads,
         jobs,
+        snapshots,
+        groups,
         verifications,
         policies,
         points,
     })
+}
+
+/// None where the cluster lost them, or shows them no more: nothing but the copy that waits for them may depend on that.
+async fn snapshots<K>(client: &Client, namespace: &str) -> Result<Vec<K>, ReadError>
+where
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope, DynamicType = ()>
+        + DeserializeOwned
+        + Clone
+        + Debug,
+{
+    match Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await {
+        Err(kube::Error::Api(_)) => Ok(vec![]),
+        listed => find(listed, "snapshots of volumes"),
+    }
 }
 
 pub(super) async fn list<K>(
@@ -157,9 +185,12 @@ fn boot_ids(nodes: &[Node]) -> BTreeSet<String> {
         .collect()
 }
 
-/// Whether a claim is protected: the user's selector, or every claim.
+/// Whether a claim is protected: the user's selector, or every claim of the register.
 #[must_use]
 pub fn selects(selector: &LabelSelector, claim: &PersistentVolumeClaim) -> bool {
+    if is_for_a_copy(claim) {
+        return false;
+    }
     let Ok(selector) = Selector::try_from(selector.clone()) else { return true };
     selector.matches(claim.labels())
 }
@@ -188,6 +219,10 @@ pub(super) fn is_mover(pod: &Pod) -> bool {
     let account = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref());
     let embassy = pod.labels().get(MOVER_LABEL);
     embassy.zip(account).is_some_and(|(name, account)| account == format!("{name}-mover"))
+}
+
+fn reads_snapshots(job: &Job) -> bool {
+    Task::of(job).is_some_and(|task| task.from_snapshots())
 }
 
 fn verifies(job: &Job) -> bool {

@@ -3,4 +3,5 @@
 pub mod cluster;
 pub mod drill;
 pub mod post;
+pub mod snapshots;
 pub mod thinning;

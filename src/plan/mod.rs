@@ -15,6 +15,7 @@ pub mod mandate;
 pub mod manifest;
 pub mod renewal;
 pub mod schedule;
+pub mod snapshots;
 pub mod status;
 pub mod task;
 pub mod thinning;

@@ -1,5 +1,7 @@
 //! What a mover Job is for, kept on the Job itself: a restarted operator finishes what another one began.
 
+use k8s_openapi::api::batch::v1::Job;
+use kube::ResourceExt;
 use serde::{Deserialize, Serialize};
 
 use super::{desired::jobs::Verb, manifest::Manifest};
@@ -15,6 +17,18 @@ pub const TASK_ANNOTATION: &str = "dataembassy.io/task";
 /// The task of a verification: it is the same for all of them, and beside every other.
 pub const VERIFICATION: &str = "verification";
 
+/// What a copy reads.
+#[derive(Serialize, Deserialize, Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Source {
+    /// The volumes themselves.
+    #[default]
+    Volumes,
+    /// A snapshot of each.
+    Snapshots,
+    /// Snapshots of all of them, taken at one moment.
+    GroupSnapshot,
+}
+
 /// What a mover Job is for.
 #[derive(Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -25,6 +39,9 @@ pub enum Task {
         vault: String,
         /// Which point.
         manifest: Box<Manifest>,
+        /// What it reads.
+        #[serde(default)]
+        source: Source,
     },
     /// Bring the volumes to this recovery point.
     Restore(Box<Manifest>),
@@ -45,6 +62,12 @@ pub enum Task {
 }
 
 impl Task {
+    /// The task of a Job; none if it is not one of this version.
+    #[must_use]
+    pub fn of(job: &Job) -> Option<Self> {
+        serde_json::from_str(job.annotations().get(TASK_ANNOTATION)?).ok()
+    }
+
     /// The mover's subcommand.
     #[must_use]
     pub const fn verb(&self) -> Verb {
@@ -71,6 +94,12 @@ impl Task {
     #[must_use]
     pub const fn uses_volumes(&self) -> bool {
         matches!(self, Self::Backup { .. } | Self::Restore(_) | Self::Activate { .. })
+    }
+
+    /// Whether it reads snapshots of the volumes. Then its Job waits, suspended, until they are there.
+    #[must_use]
+    pub const fn from_snapshots(&self) -> bool {
+        matches!(self, Self::Backup { source: Source::Snapshots | Source::GroupSnapshot, .. })
     }
 
     /// What makes the Job's name unique beside the attempt.
@@ -126,7 +155,8 @@ mod tests {
     }
 
     fn copy(point: &str, consistency: Consistency) -> Task {
-        Task::Backup { vault: "luxembourg".to_owned(), manifest: manifest(point, consistency) }
+        let vault = "luxembourg".to_owned();
+        Task::Backup { vault, manifest: manifest(point, consistency), source: Source::Volumes }
     }
 
     #[test]

@@ -128,6 +128,7 @@ impl Run<'_> {
             pull_policy: &settings.pull_policy,
             // What it restored itself a moment ago needs no counting.
             claims: if verb == Verb::Activate { &[] } else { &manifest.claims },
+            from_snapshots: false,
             stamp: Timestamp::now().as_millisecond(),
             node: None,
             unseal: None,

@@ -13,7 +13,6 @@ use super::context::Context;
 use super::error::RunError;
 use super::link::{self, Links};
 use super::memory::{Courier, Memory};
-use super::movers::task;
 use super::parties::Parties;
 use super::round::Round;
 use crate::act;
@@ -81,7 +80,7 @@ pub async fn reconcile(embassy: Arc<DataEmbassy>, context: Arc<Context>) -> Resu
     round.fence_first(&mut memory).await?;
     round.links = link::open(&context, &round.owner, &round.parties, &round.sites, &mut memory).await;
     round.await_mail(&mut memory);
-    round.run(&mut memory).await
+    Box::pin(round.run(&mut memory)).await
 }
 
 /// The `DataEmbassy` that was in the namespace before this one, if there is one.
@@ -194,6 +193,7 @@ impl Round {
             record = written;
             self.seen.record = Some(record.clone());
         }
+        self.provide_snapshots(memory, &record).await?;
         if !record.spec.role.rules() {
             self.standby_volumes(memory).await?;
         }
@@ -402,7 +402,7 @@ impl Round {
 
     /// Where the site is sealed, a restore whose order was withdrawn would wait for its key for ever.
     async fn end_restores(&self) -> Result<(), RunError> {
-        let restores = |job: &&Job| matches!(task(job), Some(Task::Restore(_)));
+        let restores = |job: &&Job| matches!(Task::of(job), Some(Task::Restore(_)));
         for job in self.seen.jobs.iter().filter(restores) {
             act::movers::remove(&self.context.client, job).await?;
         }

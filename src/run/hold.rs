@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use super::context::Context;
 use super::error::RunError;
 use super::memory::Memory;
-use super::movers::{ended, task};
+use super::movers::ended;
 use super::round::Round;
 use crate::act;
 use crate::act::hooks::Frozen;
@@ -22,10 +22,14 @@ use crate::api::hooks::{Freeze, FrozenPod};
 use crate::api::recovery_point::Consistency;
 use crate::observe::cluster::mounts;
 use crate::plan::desired::Owner;
+use crate::plan::desired::jobs::is_unstarted;
 use crate::plan::hooks::{Copying, Planned, is_over, proves, thawing, writers};
+use crate::plan::manifest::Manifest;
 use crate::plan::schedule;
+use crate::plan::snapshots;
+use crate::plan::snapshots::Progress;
 use crate::plan::status::Trouble;
-use crate::plan::task::Task;
+use crate::plan::task::{Source, Task};
 
 /// As if copies were due every so often: how retries of a command that failed slow down, to a minute.
 const PACE: std::time::Duration = std::time::Duration::from_mins(4);
@@ -223,11 +227,25 @@ impl Round {
     }
 
     fn copying(&self, freeze: &Freeze) -> Copying {
-        let its = |job: &&k8s_openapi::api::batch::v1::Job| matches!(task(job), Some(Task::Backup { manifest, .. }) if Some(manifest.point.sequence) == freeze.sequence);
-        match self.seen.jobs.iter().find(its) {
+        let its = |job| match Task::of(job)? {
+            Task::Backup { manifest, source, .. } if Some(manifest.point.sequence) == freeze.sequence => {
+                Some((job, manifest, source))
+            }
+            _ => None,
+        };
+        match self.seen.jobs.iter().find_map(its) {
             None => Copying::Missing,
-            Some(job) if ended(job) => Copying::Ended,
-            Some(_) => Copying::Reads,
+            Some((job, ..)) if ended(job) => Copying::Ended,
+            Some((_, _, Source::Volumes)) => Copying::Reads,
+            // Once the snapshots are taken, what the writers do is in none of them.
+            Some((job, manifest, source)) if is_unstarted(job) => {
+                match self.snapshot_progress(job, &manifest, source) {
+                    Progress::Taking => Copying::Reads,
+                    Progress::Taken | Progress::Ready => Copying::Ended,
+                    Progress::Failed(_) => Copying::Missing,
+                }
+            }
+            Some(_) => Copying::Ended,
         }
     }
 
@@ -271,22 +289,23 @@ impl Round {
         Ok(())
     }
 
-    /// How a copy that begins now may be called if all goes well; none while hooks run that it must wait for.
-    pub(super) fn begin_held(memory: &mut Memory, freeze: Option<&Freeze>) -> Option<Consistency> {
-        let Some(freeze) = freeze else { return Some(Consistency::Fuzzy) };
+    /// Whether every writer holds still for a copy that begins now; none while hooks run that it must wait for.
+    pub(super) fn begin_held(memory: &mut Memory, freeze: Option<&Freeze>) -> Option<bool> {
+        let Some(freeze) = freeze else { return Some(false) };
         if matches!(memory.hooks.work, Some(Work::Ready)) {
             memory.hooks.work = None;
-            return Some(if freeze.quiesced { Consistency::Quiesced } else { Consistency::Fuzzy });
+            return Some(freeze.quiesced);
         }
         // Copies go on while a writer cannot be let go on: they are only not called more than they are.
-        freeze.failure.as_ref().map(|_| Consistency::Fuzzy)
+        freeze.failure.as_ref().map(|_| false)
     }
 }
 
 /// What may be said of a copy that has ended.
-pub(super) fn observed(record: &FailoverRecordSpec, meant: Consistency, sequence: i64) -> Consistency {
-    if meant == Consistency::Quiesced && !proves(record.freeze.as_ref(), sequence) {
-        return Consistency::Fuzzy;
+pub(super) fn observed(record: &FailoverRecordSpec, copy: &Manifest, source: Source) -> Consistency {
+    let meant = copy.consistency;
+    if meant == Consistency::Quiesced && !proves(record.freeze.as_ref(), copy.point.sequence) {
+        return snapshots::consistency(source, copy.claims.len());
     }
     meant
 }

@@ -10,6 +10,7 @@ use super::memory::Memory;
 use super::repository_keys;
 use super::round::{Round, pinned_key, pinned_recipient};
 use crate::api::EMBASSY_LABEL;
+use crate::api::GROUP_LABEL;
 use crate::api::MANAGED_BY;
 use crate::api::data_embassy::Custody;
 use crate::api::epoch::Epoch;
@@ -209,6 +210,7 @@ impl Round {
                 labels.remove("app.kubernetes.io/managed-by");
             }
             labels.remove(EMBASSY_LABEL);
+            labels.remove(GROUP_LABEL);
             Some(ClaimDeclaration {
                 name: claim.name_any(),
                 size: spec.resources.as_ref()?.requests.as_ref()?.get("storage")?.clone(),

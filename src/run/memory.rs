@@ -9,6 +9,7 @@ use super::drills::Rehearsal;
 use super::hold::Hooks;
 use super::keeper::Access;
 use super::parties::Parties;
+use super::snapshots::Watching;
 use super::thinning::Thinned;
 use super::verification::Verification;
 use crate::api::epoch::{Epoch, PointRef};
@@ -50,6 +51,8 @@ pub struct Memory {
     pub rehearsal: Option<Rehearsal>,
     /// Hooks that run.
     pub hooks: Hooks,
+    /// Waits for snapshots.
+    pub snapshots: Option<Watching>,
 }
 
 /// One vault, as far as it was read.

@@ -29,6 +29,7 @@ pub mod reporting;
 pub mod repository_keys;
 pub mod round;
 pub mod sites;
+pub mod snapshots;
 pub mod telemetry;
 pub mod thinning;
 pub mod verification;

@@ -72,8 +72,10 @@ impl Round {
             image: &self.context.settings.image,
             pull_policy: &self.context.settings.pull_policy,
             claims: &claims,
+            from_snapshots: task.from_snapshots(),
             stamp: Timestamp::now().as_millisecond(),
-            node: self.node_in_use().as_deref(),
+            // A volume of its own can be wherever there is one.
+            node: self.node_in_use().filter(|_| !task.from_snapshots()).as_deref(),
             unseal: (!has_key).then_some(epoch.as_str()),
         }))
     }

@@ -8,7 +8,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
-use kube::ResourceExt;
+use kube::{Resource, ResourceExt};
 
 use super::error::RunError;
 use super::hold::observed;
@@ -16,6 +16,7 @@ use super::keeper::Access;
 use super::memory::Memory;
 use super::repository_keys;
 use super::round::Round;
+use super::snapshots::waits;
 use crate::act;
 use crate::api::FailoverRecord;
 use crate::api::duration;
@@ -26,7 +27,7 @@ use crate::mover::outcome::{Outcome, Reason};
 use crate::observe::cluster::mounts;
 use crate::observe::post::Committed;
 use crate::plan::bandwidth::Hours;
-use crate::plan::desired::jobs::is_unstarted;
+use crate::plan::desired::jobs::{Verb, is_unstarted};
 use crate::plan::failover::Point;
 use crate::plan::failover::volumes;
 use crate::plan::hooks::planned;
@@ -34,18 +35,13 @@ use crate::plan::manifest::Contents;
 use crate::plan::manifest::MANIFEST_VERSION;
 use crate::plan::manifest::Manifest;
 use crate::plan::schedule;
+use crate::plan::snapshots;
 use crate::plan::status::Trouble;
-use crate::plan::task::TASK_ANNOTATION;
-use crate::plan::task::Task;
+use crate::plan::task::{Source, Task};
 use crate::trust::envelope::Envelope;
 use crate::trust::envelope::Purpose;
 use crate::trust::envelope::digest;
 use crate::vault::client::ClientError;
-
-/// The task of a Job; none if it is not one of this version.
-pub(super) fn task(job: &Job) -> Option<Task> {
-    serde_json::from_str(job.annotations().get(TASK_ANNOTATION)?).ok()
-}
 
 /// Whether a Job has ended, well or not.
 #[must_use]
@@ -85,18 +81,19 @@ pub(super) fn credentials(access: &Access, key: Option<String>) -> BTreeMap<Stri
 }
 
 impl Round {
-    /// Reads the outcome of every Job that ended, and removes those that an operator left before they began. Returns the record
+    /// Reads the outcome of every Job that ended, and removes those that an operator left before they began, if they wait for nothing. Returns the record
     /// if it changed.
     pub async fn finish_movers(
         &self,
         memory: &mut Memory,
         record: &FailoverRecord,
     ) -> Result<Option<FailoverRecord>, RunError> {
-        for job in self.seen.jobs.iter().chain(&self.seen.verifications).filter(|job| is_unstarted(job)) {
+        let left = |job: &&Job| is_unstarted(job) && !waits(job, record);
+        for job in self.seen.jobs.iter().chain(&self.seen.verifications).filter(left) {
             act::movers::remove(&self.context.client, job).await?;
         }
         for job in self.seen.jobs.iter().filter(|job| ended(job)) {
-            let Some(task) = task(job) else {
+            let Some(task) = Task::of(job) else {
                 act::movers::remove(&self.context.client, job).await?;
                 continue;
             };
@@ -124,8 +121,8 @@ impl Round {
     ) -> Result<Option<FailoverRecord>, RunError> {
         let current = task.is_current(&record.spec);
         match (task, outcome) {
-            (Task::Backup { vault, manifest }, Ok(Outcome::Backup(done))) if current => {
-                let consistency = observed(&record.spec, manifest.consistency, manifest.point.sequence);
+            (Task::Backup { vault, manifest, source }, Ok(Outcome::Backup(done))) if current => {
+                let consistency = observed(&record.spec, manifest, *source);
                 let manifest = Manifest { contents: done.into(), consistency, ..(**manifest).clone() };
                 self.commit(memory, record, task, vault, manifest).await
             }
@@ -149,16 +146,16 @@ impl Round {
                     && failed.reason == Reason::VolumesIncomplete
                     && self.carrying().next().is_none() =>
             {
-                self.failed(memory, task, failed.reason.as_str(), failed.message).await;
+                self.failed(memory, task.verb(), failed.reason.as_str(), failed.message).await;
                 // Nothing of this reign has run on them: they are brought to the same point once more.
                 self.note(record, volumes::replaced(&record.spec)).await
             }
             (_, Ok(Outcome::Failed(failed))) if current => {
-                self.failed(memory, task, failed.reason.as_str(), failed.message).await;
+                self.failed(memory, task.verb(), failed.reason.as_str(), failed.message).await;
                 Ok(None)
             }
             (_, Err(message)) if current => {
-                self.failed(memory, task, "Interrupted", message).await;
+                self.failed(memory, task.verb(), "Interrupted", message).await;
                 Ok(None)
             }
             // The world moved on: what it did counts for nothing.
@@ -192,7 +189,7 @@ impl Round {
                 return Ok(None);
             }
             Err(ClientError::Refused { reason, message }) if reason == "Incomplete" => {
-                self.failed(memory, task, "RepositoryDamaged", message).await;
+                self.failed(memory, task.verb(), "RepositoryDamaged", message).await;
                 return Ok(None);
             }
             Err(error) => return Err(RunError::again(&error.to_string())),
@@ -227,11 +224,18 @@ impl Round {
         }
     }
 
-    async fn failed(&self, memory: &mut Memory, task: &Task, reason: &'static str, message: String) {
+    /// Says why a mover's work failed, and when it is tried again.
+    pub(super) async fn failed(
+        &self,
+        memory: &mut Memory,
+        verb: Verb,
+        reason: &'static str,
+        message: String,
+    ) {
         let rpo = duration::parse(&self.embassy.spec.replication.rpo).unwrap_or_default();
         memory.failures += 1;
         memory.retry_at = Some(Instant::now() + schedule::retry_after(memory.failures, rpo));
-        let verb = task.verb().as_str();
+        let verb = verb.as_str();
         tracing::warn!(
             namespace = self.owner.namespace,
             name = self.owner.name,
@@ -250,7 +254,7 @@ impl Round {
     pub fn restore_under_way(&self, memory: &Memory, record: &FailoverRecordSpec) -> Option<Point> {
         self.seen.jobs.iter().filter(|job| !ended(job)).find_map(|job| {
             let task =
-                task(job).filter(|task| matches!(task, Task::Restore(_)) && task.is_current(record))?;
+                Task::of(job).filter(|task| matches!(task, Task::Restore(_)) && task.is_current(record))?;
             memory.committed(&task.manifest().point).map(|(_, known)| known.manifest.point())
         })
     }
@@ -263,7 +267,7 @@ impl Round {
         consistency: Consistency,
     ) -> Result<(), RunError> {
         let Some(record) = self.seen.record.clone() else { return Ok(()) };
-        let under_way = self.seen.jobs.iter().filter(|job| !ended(job)).filter_map(task).find(|task| {
+        let under_way = self.seen.jobs.iter().filter(|job| !ended(job)).filter_map(Task::of).find(|task| {
             let is_final = |it: Consistency| it == Consistency::Final;
             let same = matches!(task, Task::Backup { manifest, .. } if is_final(manifest.consistency) == is_final(consistency));
             same && task.is_current(&record.spec)
@@ -271,17 +275,28 @@ impl Round {
         if under_way.is_some() || !self.may_start(memory, true).await? {
             return Ok(());
         }
+        let running = consistency != Consistency::Final;
+        let source = if running { self.source() } else { Source::Volumes };
+        if source != Source::Volumes
+            && let Some(why) = self.unfit_for_snapshots().await?
+        {
+            self.failed(memory, Verb::Backup, "SnapshotsUnavailable", why).await;
+            return Ok(());
+        }
         let mut freeze = record.spec.freeze.clone();
-        let consistency = if consistency == Consistency::Final {
-            consistency
-        } else {
+        let consistency = if running {
             if freeze.is_none() {
                 let hooks = planned(&self.embassy.spec.replication.hooks, &self.seen.pods);
                 if !hooks.is_empty() {
                     return self.freeze(memory, &record, hooks).await;
                 }
             }
-            let Some(consistency) = Self::begin_held(memory, freeze.as_ref()) else { return Ok(()) };
+            match Self::begin_held(memory, freeze.as_ref()) {
+                None => return Ok(()),
+                Some(true) => Consistency::Quiesced,
+                Some(false) => snapshots::consistency(source, self.seen.claims.len()),
+            }
+        } else {
             consistency
         };
         let manifest = self.next_manifest(memory, &record.spec, vault, consistency);
@@ -291,13 +306,13 @@ impl Round {
         }
         let spec = FailoverRecordSpec { sequence, freeze, ..record.spec.clone() };
         self.seen.record = self.note(&record, spec).await?.or(Some(record));
-        self.start_mover(memory, &Task::Backup { vault: vault.to_owned(), manifest: Box::new(manifest) })
-            .await
+        let manifest = Box::new(manifest);
+        self.start_mover(memory, &Task::Backup { vault: vault.to_owned(), manifest, source }).await
     }
 
     /// Starts the task's Job, unless it runs already. A Job of another task that uses the volumes is ended first.
     pub async fn ensure_mover(&self, memory: &mut Memory, task: &Task) -> Result<(), RunError> {
-        let runs = |job: &Job| self::task(job).as_ref().is_some_and(|running| same(running, task));
+        let runs = |job: &Job| Task::of(job).as_ref().is_some_and(|running| same(running, task));
         if self.seen.jobs.iter().any(runs) || !self.may_start(memory, task.uses_volumes()).await? {
             return Ok(());
         }
@@ -317,8 +332,32 @@ impl Round {
 
     async fn start_mover(&self, memory: &mut Memory, task: &Task) -> Result<(), RunError> {
         let client = &self.context.client;
+        let Some((access, key)) = self.provisions(memory, task).await? else { return Ok(()) };
+        let mut job = self.job(memory, task, &access.url, key.is_some())?;
+        if task.from_snapshots() {
+            // It may wait for long, and nobody looks after it once the DataEmbassy is gone.
+            job.metadata.owner_references = self.embassy.owner_ref(&()).map(|owner| vec![owner]);
+        }
+        let Some(created) = act::movers::create(client, &job).await? else { return Ok(()) };
+        let manifest = task.manifest();
+        tracing::info!(
+            namespace = self.owner.namespace, name = self.owner.name, verb = task.verb().as_str(),
+            point = %manifest.point, "mover started"
+        );
+        if let Task::Backup { source: source @ (Source::Snapshots | Source::GroupSnapshot), .. } = task {
+            return self.take_snapshots(memory, &created, manifest, *source).await;
+        }
+        Ok(act::movers::provide(client, &created, credentials(access, key)).await?)
+    }
+
+    /// The way and the key that a task needs; none if they are not there.
+    pub(super) async fn provisions(
+        &self,
+        memory: &mut Memory,
+        task: &Task,
+    ) -> Result<Option<(&Access, Option<String>)>, RunError> {
         let link = vault_of(memory, task).and_then(|vault| self.links.get(vault));
-        let Some(access) = link.and_then(|link| link.access.as_ref()) else { return Ok(()) };
+        let Some(access) = link.and_then(|link| link.access.as_ref()) else { return Ok(None) };
         let manifest = task.manifest();
         let key = self.repository_key(task).await?;
         if key.is_none() && !self.is_sealed() {
@@ -329,21 +368,16 @@ impl Round {
                     manifest.point.epoch, manifest.point.epoch.site
                 ),
             });
-            return Ok(());
+            return Ok(None);
         }
         let during = self.embassy.spec.replication.bandwidth.as_ref().and_then(|it| it.during.as_ref());
         if let Some(Err(why)) = during.map(|during| during.parse::<Hours>()) {
             let message =
                 format!("spec.replication.bandwidth.during: {why}; nothing is copied until it can be read");
             memory.trouble = Some(Trouble { reason: "InvalidHours", message });
-            return Ok(());
+            return Ok(None);
         }
-        let job = self.job(memory, task, &access.url, key.is_some())?;
-        tracing::info!(
-            namespace = self.owner.namespace, name = self.owner.name, verb = task.verb().as_str(),
-            point = %manifest.point, "mover started"
-        );
-        Ok(act::movers::start(client, &job, credentials(access, key)).await?)
+        Ok(Some((access, key)))
     }
 
     async fn repository_key(&self, task: &Task) -> Result<Option<String>, RunError> {

@@ -32,7 +32,6 @@ use crate::plan::failover::Action;
 use crate::plan::failover::View;
 use crate::plan::hooks::planned;
 use crate::plan::letter::Introduced;
-use crate::plan::task::TASK_ANNOTATION;
 use crate::plan::task::Task;
 
 impl Round {
@@ -67,11 +66,7 @@ impl Round {
         if !self.writable_pods() {
             return Ok(());
         }
-        let is_final = |job: &Job| {
-            let task =
-                job.annotations().get(TASK_ANNOTATION).and_then(|text| serde_json::from_str(text).ok());
-            matches!(task, Some(Task::Backup { manifest, .. }) if manifest.consistency == Consistency::Final)
-        };
+        let is_final = |job: &Job| matches!(Task::of(job), Some(Task::Backup { manifest, .. }) if manifest.consistency == Consistency::Final);
         let (given_up, kept): (Vec<Job>, Vec<Job>) = self.seen.jobs.drain(..).partition(is_final);
         self.seen.jobs = kept;
         for job in &given_up {

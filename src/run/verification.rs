@@ -282,6 +282,7 @@ impl Round {
             image: &self.context.settings.image,
             pull_policy: &self.context.settings.pull_policy,
             claims: &[],
+            from_snapshots: false,
             stamp: Timestamp::now().as_millisecond(),
             node: None,
             unseal: None,

@@ -1,10 +1,10 @@
 # Builds the cluster's programs from their Go modules into a cache keyed by the module sums, once.
 
-MODULES=(etcd kubernetes containerd cilium local-path coredns helm cyclonus kubeconform)
+MODULES=(etcd kubernetes containerd cilium local-path coredns helm cyclonus kubeconform csi)
 
 # Folder of one module's binaries; it exists only once the build is whole.
 module_folder() {
-  local sum; sum=$(cat "$TESTBED_HOME/modules/$1/go.mod" "$TESTBED_HOME/modules/$1/go.sum" | sha256sum | cut -c1-16)
+  local sum; sum=$(find "$TESTBED_HOME/modules/$1" -type f -print0 | sort -z | xargs -0 cat | sha256sum | cut -c1-16)
   echo "$TESTBED_CACHE/$1-$sum"
 }
 

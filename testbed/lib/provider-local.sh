@@ -1,7 +1,7 @@
 # Provider `local`: each site is a network namespace of this machine with a control plane and a node of its own.
 # A provider is this one file: it brings in the parts that it needs and defines the functions below, one for each command.
 
-for part in packages images certificates control-plane node cilium addons site; do
+for part in packages images certificates control-plane node cilium addons snapshots site; do
   . "$TESTBED_HOME/lib/$part.sh"
 done
 
@@ -12,6 +12,7 @@ provider_cut() { ip link set "$(uplink "$1")" down; }
 provider_heal() { ip link set "$(uplink "$1")" up; }
 provider_kill() { site_kill "$1"; }
 provider_start() { site_start "$1"; }
+provider_snapshots() { provide_snapshots "$@"; }
 provider_load() { image_load "$1" "$2"; }
 provider_kubectl() { kubectl_in "$@"; }
 provider_kubeconfig() { echo "$(site_folder "$1")/admin.kubeconfig"; }

@@ -37,6 +37,7 @@ start_processes() {
   wait_for 60 "$site: node ready" node_is_ready "$site"
   install_addons "$site"
   start_provisioner "$site"
+  if [ -e "$(site_folder "$site")/csi" ]; then start_snapshots "$site"; fi
   wait_for 120 "$site: cluster DNS" kubectl_in "$site" -n kube-system rollout status deployment/coredns --timeout=1s
 }
 

@@ -11,7 +11,7 @@ use std::{
 use data_embassy::{
     carry::{
         Progress,
-        export::{Signer, points},
+        export::{Export, Signer},
         folder::{Folder, sha256},
         import::{Trust, import},
         way::Way,
@@ -105,7 +105,9 @@ fn child_exports() {
         let signing = key("luxembourg");
         let signer = Signer { site: "luxembourg", key: &signing };
         let keys = |site: &str| Some(key(site).public());
-        points(way, (NAMESPACE, EMBASSY), None, &keys, &disk, &signer, &Progress::default()).unwrap();
+        let progress = Progress::default();
+        let export = Export { way, keys: &keys, folder: &disk, signer: &signer, progress: &progress };
+        export.points((NAMESPACE, EMBASSY), None).unwrap();
     });
 }
 

@@ -1,7 +1,6 @@
 //! Recovery points that were given up: their bytes go when they may, all that stays is whole, and nothing of that is called damage.
 
 use std::{
-    collections::BTreeMap,
     fs,
     thread::sleep,
     time::{Duration, Instant},
@@ -11,55 +10,24 @@ use data_embassy::{
     api::{
         epoch::Epoch,
         replication::Depth,
-        thinning::{Stays, THINNING_VERSION, Thinning},
+        thinning::{THINNING_VERSION, Thinning},
     },
     plan::verification::Wrong,
-    trust::{
-        envelope::{Envelope, Purpose, digest},
-        identity::Role,
-        signing::SiteKey,
-    },
+    trust::{envelope::digest, identity::Role, signing::SiteKey},
 };
-use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use crate::{
     archive::{Archive, EMBASSY, NAMESPACE, files},
-    support::vault::TestVault,
+    orders::{believe, impatient, order, signed},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
 /// An archive at a vault that looks every second, and holds everything for `least`.
 fn archive(least: Duration) -> Archive {
-    let archive = Archive::at(TestVault::start_with(|arguments| {
-        (arguments.immutable_for, arguments.sweep_every) = (least, SECOND);
-    }));
-    pin(&archive, "tallinn", archive.key("tallinn"));
-    fs::write(archive.vault.tls("site.pub"), archive.key("luxembourg").public().to_string()).unwrap();
+    let archive = Archive::at(impatient(least));
+    believe(&archive.vault, &archive);
     archive
-}
-
-fn pin(archive: &Archive, site: &str, key: &SiteKey) {
-    archive.vault.host_with_key(site, NAMESPACE, 1 << 30, Some(key.public().to_string()));
-}
-
-/// Gives up the first two points of the first epoch.
-fn order(sequence: i64, previous: &str, immutable_for: i64) -> Thinning {
-    Thinning {
-        version: THINNING_VERSION,
-        namespace: NAMESPACE.to_owned(),
-        embassy: EMBASSY.to_owned(),
-        vault: "luxembourg".to_owned(),
-        sequence,
-        previous: previous.to_owned(),
-        time: Time(Timestamp::UNIX_EPOCH),
-        immutable_for,
-        epochs: BTreeMap::from([(Epoch::new(1, "tallinn"), Stays { through: 2, points: [].into() })]),
-    }
-}
-
-fn signed(order: &Thinning, site: &str, key: &SiteKey) -> String {
-    Envelope::sign(key, site, Purpose::Thinning, serde_json::to_string(order).unwrap()).to_text()
 }
 
 fn put(archive: &Archive, site: &str, sequence: i64, text: &str) -> (u16, String) {
@@ -89,7 +57,7 @@ fn bytes_of_what_was_given_up_go_and_the_rest_is_whole() {
     let mut archive = archive(SECOND);
     let before = packs(&archive);
     let key = archive.key("tallinn");
-    assert_eq!(put(&archive, "tallinn", 1, &signed(&order(1, "", 1), "tallinn", key)).0, 201);
+    assert_eq!(put(&archive, "tallinn", 1, &signed(&order("luxembourg", 1, "", 1), "tallinn", key)).0, 201);
     let end = Instant::now() + Duration::from_mins(2);
     while archive.pack_of("first").exists() {
         assert!(Instant::now() < end, "nothing was freed: {} packs", packs(&archive));
@@ -118,7 +86,10 @@ fn neither_the_owner_nor_the_host_frees_anything_before_its_time() {
         let archive = archive(least);
         let before = packs(&archive);
         let key = archive.key("tallinn");
-        assert_eq!(put(&archive, "tallinn", 1, &signed(&order(1, "", ordered), "tallinn", key)).0, 201);
+        assert_eq!(
+            put(&archive, "tallinn", 1, &signed(&order("luxembourg", 1, "", ordered), "tallinn", key)).0,
+            201
+        );
         rounds(&archive, 5);
         assert_eq!(packs(&archive), before, "{least:?} {ordered}");
         assert!(files(&archive.folder().join("freed"), "").is_empty());
@@ -130,53 +101,58 @@ fn orders_that_are_not_right_are_refused_with_a_sentence() {
     let archive = archive(Duration::from_hours(1));
     let (tallinn, luxembourg) = (archive.key("tallinn"), archive.key("luxembourg"));
     let stranger = SiteKey::generate().unwrap();
-    let first = signed(&order(1, "", 60), "tallinn", tallinn);
+    let first = signed(&order("luxembourg", 1, "", 60), "tallinn", tallinn);
     let refused = |site: &str, sequence: i64, text: &str, says: &str| {
         let (status, answer) = put(&archive, site, sequence, text);
         assert!(status >= 400 && answer.contains(says), "{status} {answer}: {says}");
     };
-    refused("tallinn", 1, &signed(&order(1, "", 60), "tallinn", &stranger), "not signed by the pinned key");
-    refused("tallinn", 1, &signed(&order(1, "", 60), "riga", &stranger), "'riga' has no say");
     refused(
         "tallinn",
         1,
-        &signed(&order(1, "", 60), "luxembourg", &stranger),
+        &signed(&order("luxembourg", 1, "", 60), "tallinn", &stranger),
         "not signed by the pinned key",
     );
-    refused("riga", 1, &signed(&order(1, "", 60), "riga", &stranger), "no policy");
-    let elsewhere = Thinning { vault: "riga".to_owned(), ..order(1, "", 60) };
+    refused("tallinn", 1, &signed(&order("luxembourg", 1, "", 60), "riga", &stranger), "'riga' has no say");
+    refused(
+        "tallinn",
+        1,
+        &signed(&order("luxembourg", 1, "", 60), "luxembourg", &stranger),
+        "not signed by the pinned key",
+    );
+    refused("riga", 1, &signed(&order("luxembourg", 1, "", 60), "riga", &stranger), "no policy");
+    let elsewhere = Thinning { vault: "riga".to_owned(), ..order("luxembourg", 1, "", 60) };
     refused("tallinn", 1, &signed(&elsewhere, "tallinn", tallinn), "at riga");
     refused("tallinn", 2, &first, "order 1 about");
-    let newer = Thinning { version: THINNING_VERSION + 1, ..order(1, "", 60) };
+    let newer = Thinning { version: THINNING_VERSION + 1, ..order("luxembourg", 1, "", 60) };
     refused("tallinn", 1, &signed(&newer, "tallinn", tallinn), "version 2");
     assert_eq!(put(&archive, "tallinn", 1, &first).0, 201);
     assert_eq!(put(&archive, "tallinn", 1, &first).0, 200, "the same again is no error");
     refused(
         "tallinn",
         3,
-        &signed(&order(3, &digest(&first), 60), "tallinn", tallinn),
+        &signed(&order("luxembourg", 3, &digest(&first), 60), "tallinn", tallinn),
         "does not follow order 1",
     );
-    let shorter = signed(&order(2, &digest(&first), 59), "tallinn", tallinn);
+    let shorter = signed(&order("luxembourg", 2, &digest(&first), 59), "tallinn", tallinn);
     refused("tallinn", 2, &shorter, "can only grow");
-    let mut returns = order(2, &digest(&first), 60);
+    let mut returns = order("luxembourg", 2, &digest(&first), 60);
     returns.epochs.get_mut(&Epoch::new(1, "tallinn")).unwrap().points.insert(1);
     refused("tallinn", 2, &signed(&returns, "tallinn", tallinn), "was given up");
     // The site of the vault may go on where home stopped.
-    let second = signed(&order(2, &digest(&first), 60), "luxembourg", luxembourg);
+    let second = signed(&order("luxembourg", 2, &digest(&first), 60), "luxembourg", luxembourg);
     assert_eq!(put(&archive, "luxembourg", 2, &second).0, 201);
     let mover = archive.vault.raw("tallinn", Role::Mover);
     let path = format!("/thinnings/{NAMESPACE}/{EMBASSY}/3");
     assert_eq!(mover.refused("PUT", &path, "").1, "NotForMovers");
     archive.vault.host("tallinn", NAMESPACE, 1 << 30);
-    let third = signed(&order(3, &digest(&second), 60), "tallinn", tallinn);
+    let third = signed(&order("luxembourg", 3, &digest(&second), 60), "tallinn", tallinn);
     refused("tallinn", 3, &third, "no signing key of site 'tallinn' is pinned");
 }
 
 #[test]
 fn only_a_genuine_order_explains_what_is_missing() {
     let archive = archive(Duration::from_hours(1));
-    let forged = signed(&order(1, "", 60), "tallinn", &SiteKey::generate().unwrap());
+    let forged = signed(&order("luxembourg", 1, "", 60), "tallinn", &SiteKey::generate().unwrap());
     fs::create_dir(archive.folder().join("thinnings")).unwrap();
     fs::write(archive.folder().join("thinnings/1.json"), forged).unwrap();
     fs::remove_file(archive.pack_of("first")).unwrap();

@@ -6,7 +6,7 @@ use clap::Args;
 use data_embassy::{
     api::epoch::PointRef,
     carry::{
-        export::{Signer, points},
+        export::{Export, Signer},
         folder::Folder,
     },
 };
@@ -57,7 +57,8 @@ pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Fai
         shown("export", move |progress| {
             let signer = Signer { site: &site, key: &key };
             let keys = |site: &str| keys.get(site).cloned();
-            points(&way, (&namespace, &name), wanted.as_ref(), &keys, &folder, &signer, progress)
+            Export { way: &way, keys: &keys, folder: &folder, signer: &signer, progress }
+                .points((&namespace, &name), wanted.as_ref())
         })
         .await?
     };

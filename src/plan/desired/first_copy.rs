@@ -35,7 +35,8 @@ pub struct FirstCopyIntent<'a> {
 /// the copy goes on later. It has no token, no key and, in an isolated namespace, no network.
 #[must_use]
 pub fn pod(intent: &FirstCopyIntent) -> Pod {
-    let (mut volumes, mut mounts) = jobs::claim_mounts(intent.claims, true);
+    let (mut volumes, mut mounts) =
+        jobs::claim_mounts(intent.claims.iter().map(|claim| (claim.as_str(), claim.clone())), true);
     mounts.push(jobs::mount("scratch", jobs::SCRATCH, false));
     volumes.push(Volume {
         name: "scratch".to_owned(),

@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::{Owner, rbac};
 use crate::api::MOVER_LABEL;
+use crate::plan::snapshots;
 use crate::plan::task::TASK_ANNOTATION;
 
 /// Where the protected claims are mounted, one folder each.
@@ -94,6 +95,8 @@ pub struct MoverIntent<'a> {
     pub pull_policy: &'a str,
     /// Protected claims.
     pub claims: &'a [String],
+    /// Volumes made of snapshots are mounted in their place.
+    pub from_snapshots: bool,
     /// Milliseconds since 1970: the Secret of a Job that was removed may still be there when another one of its name is made.
     pub stamp: i64,
     /// Node where the claims are in use: a `ReadWriteOnce` volume can be mounted there only.
@@ -159,7 +162,7 @@ pub fn mover(intent: &MoverIntent) -> Job {
                         .map(|epoch| BTreeMap::from([(UNSEAL_ANNOTATION.to_owned(), epoch.to_owned())])),
                     ..ObjectMeta::default()
                 }),
-                spec: Some(pod(intent, &format!("{name}-{}", intent.stamp))),
+                spec: Some(pod(intent, &name)),
             },
             ..JobSpec::default()
         }),
@@ -167,14 +170,18 @@ pub fn mover(intent: &MoverIntent) -> Job {
     }
 }
 
-fn pod(intent: &MoverIntent, secret: &str) -> PodSpec {
+fn pod(intent: &MoverIntent, job: &str) -> PodSpec {
     let claims = if intent.verb.mounts_volumes() { intent.claims } else { &[] };
-    let (mut volumes, mut mounts) = claim_mounts(claims, !intent.verb.writes_volumes());
+    let mounted = claims.iter().enumerate().map(|(place, claim)| {
+        let volume = if intent.from_snapshots { snapshots::name(job, place) } else { claim.clone() };
+        (claim.as_str(), volume)
+    });
+    let (mut volumes, mut mounts) = claim_mounts(mounted, !intent.verb.writes_volumes());
     mounts.push(mount(CREDENTIALS_VOLUME, CREDENTIALS, true));
     volumes.push(Volume {
         name: CREDENTIALS_VOLUME.to_owned(),
         secret: Some(SecretVolumeSource {
-            secret_name: Some(secret.to_owned()),
+            secret_name: Some(format!("{job}-{}", intent.stamp)),
             default_mode: Some(0o400),
             ..SecretVolumeSource::default()
         }),
@@ -210,16 +217,19 @@ fn pod(intent: &MoverIntent, secret: &str) -> PodSpec {
     }
 }
 
-/// The claims, one folder each.
-pub(super) fn claim_mounts(claims: &[String], read_only: bool) -> (Vec<Volume>, Vec<VolumeMount>) {
+/// The claims, one folder each: by the name of the folder, the claim that is mounted there.
+pub(super) fn claim_mounts<'a>(
+    claims: impl IntoIterator<Item = (&'a str, String)>,
+    read_only: bool,
+) -> (Vec<Volume>, Vec<VolumeMount>) {
     let (mut volumes, mut mounts) = (vec![], vec![]);
-    for (index, claim) in claims.iter().enumerate() {
+    for (index, (folder, claim)) in claims.into_iter().enumerate() {
         let volume = format!("claim-{index}");
-        mounts.push(mount(&volume, &format!("{VOLUMES_ROOT}/{claim}"), read_only));
+        mounts.push(mount(&volume, &format!("{VOLUMES_ROOT}/{folder}"), read_only));
         volumes.push(Volume {
             name: volume,
             persistent_volume_claim: Some(PersistentVolumeClaimVolumeSource {
-                claim_name: claim.clone(),
+                claim_name: claim,
                 read_only: None,
             }),
             ..Volume::default()
@@ -312,6 +322,10 @@ mod tests {
     use super::*;
 
     fn whole(verb: Verb) -> Job {
+        made(verb, false)
+    }
+
+    fn made(verb: Verb, from_snapshots: bool) -> Job {
         let owner = Owner { namespace: "registers".to_owned(), name: "land".to_owned() };
         let claims = ["data".to_owned(), "archive".to_owned()];
         let intent = MoverIntent {
@@ -323,6 +337,7 @@ mod tests {
             image: "data-embassy:dev",
             pull_policy: "IfNotPresent",
             claims: &claims,
+            from_snapshots,
             stamp: 1,
             node: Some("node-a"),
             unseal: None,
@@ -369,6 +384,15 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_of_snapshots_mounts_them_where_the_claims_would_be() {
+        let pod = made(Verb::Backup, true).spec.unwrap().template.spec.unwrap();
+        let claim = |volume: &Volume| Some(volume.persistent_volume_claim.as_ref()?.claim_name.clone());
+        let claims: Vec<String> = pod.volumes.as_ref().unwrap().iter().filter_map(claim).collect();
+        assert_eq!(claims, ["land-backup-1-tallinn-7-0", "land-backup-1-tallinn-7-1"]);
+        assert_eq!(mounts(&pod)[0], ("/volumes/data".to_owned(), true));
+    }
+
+    #[test]
     fn a_restore_has_no_token_and_writes_only_volumes_and_scratch() {
         let pod = job(Verb::Restore);
         assert_eq!(pod.automount_service_account_token, Some(false));
@@ -404,6 +428,7 @@ mod tests {
             image: "data-embassy:dev",
             pull_policy: "IfNotPresent",
             claims: &[],
+            from_snapshots: false,
             stamp: 1,
             node: None,
             unseal: Some("1/tallinn"),

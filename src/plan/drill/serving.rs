@@ -18,7 +18,7 @@ use crate::api::{
     reading::Reading,
 };
 
-/// After an attempt that failed, the next one begins so much later.
+/// After an attempt that failed, the next one like it begins no sooner.
 const PAUSE: Duration = Duration::from_mins(5);
 /// A first restore may take long; nothing waits for it.
 const TIMEOUT: &str = "7d";
@@ -52,18 +52,17 @@ pub fn ended(drills: &[Drill]) -> Vec<&Drill> {
 /// Whether the next one is to begin.
 #[must_use]
 pub fn is_due(reading: &Reading, drills: &[Drill], newest: &PointRef, now: Timestamp) -> bool {
+    let every = duration::parse(&reading.every).unwrap_or(Duration::MAX);
+    let as_wanted = |drill: &Drill| drill.spec.serve.as_ref() == Some(&reading.serve);
+    let failed = all(drills).filter(|drill| failed(drill) && as_wanted(drill)).filter_map(over).max();
     let under_way = all(drills).any(|drill| !drill.has_ended() && !drill.serves());
-    let failed = all(drills).filter(|drill| failed(drill)).filter_map(over).max();
-    if under_way || failed.is_some_and(|at| age(at, now) < PAUSE) {
+    if under_way || failed.is_some_and(|at| age(at, now) < every.max(PAUSE)) {
         return false;
     }
     let Some(served) = serving(drills).first().copied() else { return true };
-    if served.spec.serve.as_ref() != Some(&reading.serve) {
-        return true;
-    }
-    let every = duration::parse(&reading.every).unwrap_or(Duration::MAX);
     let point = served.status.as_ref().and_then(|status| status.recovery_point.as_ref());
-    point < Some(newest) && since(served).is_none_or(|since| age(since, now) >= every)
+    let is_old = since(served).is_none_or(|since| age(since, now) >= every);
+    !as_wanted(served) || (point < Some(newest) && is_old)
 }
 
 /// The drill that begins at that time.
@@ -219,7 +218,12 @@ mod tests {
         let drills =
             [drill(0, DrillPhase::Serving, "1/tallinn/1"), drill(61, DrillPhase::Failed, "1/tallinn/9")];
         assert!(!due(&drills, "1/tallinn/9", 63));
-        assert!(due(&drills, "1/tallinn/9", 66));
+        assert!(due(&drills, "1/tallinn/9", 121));
+        let other = Reading {
+            serve: crate::api::reading::Serve { replicas: Some(2), ..Default::default() },
+            ..Reading::default()
+        };
+        assert!(is_due(&other, &drills, &"1/tallinn/9".parse().unwrap(), at(63)), "it was changed");
         let standing = standing(&drills);
         assert_eq!(standing.served, Some(("1/tallinn/1".parse().unwrap(), at(0))));
         assert_eq!(standing.failed.as_deref(), Some("it is so"));

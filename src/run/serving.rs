@@ -84,7 +84,7 @@ impl Run<'_> {
         let Some(owner) = self.drill.owner_ref(&()) else { return Ok(None) };
         let domain = &context.settings.cluster_domain;
         let protected = &self.round.owner;
-        let wanted = serving::services(protected, owner, &self.owner.namespace, domain, &served.items);
+        let wanted = serving::services(protected, &owner, &self.owner.namespace, domain, &served.items);
         let there: Vec<Service> = owned(&context.client, &protected.namespace, &protected.name).await?;
         apply(&context.client, &protected.namespace, &wanted, &there).await?;
         if self.status.phase == Some(DrillPhase::Serving) {

@@ -92,7 +92,7 @@ pub(super) fn fitted(name: &str, suffix: &str) -> String {
 #[must_use]
 pub fn services(
     owner: &Owner,
-    drill: OwnerReference,
+    drill: &OwnerReference,
     namespace: &str,
     domain: &str,
     served: &[Service],
@@ -246,7 +246,8 @@ mod tests {
             metadata: ObjectMeta { name: Some("gazette".to_owned()), ..ObjectMeta::default() },
             ..Service::default()
         }];
-        let made = services(&owner(), OwnerReference::default(), "gazette-drill-1", "cluster.local", &served);
+        let made =
+            services(&owner(), &OwnerReference::default(), "gazette-drill-1", "cluster.local", &served);
         assert_eq!(made[0].metadata.name.as_deref(), Some("gazette-reading"));
         let spec = made[0].spec.as_ref().unwrap();
         assert_eq!(spec.external_name.as_deref(), Some("gazette.gazette-drill-1.svc.cluster.local"));

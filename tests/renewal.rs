@@ -56,6 +56,7 @@ async fn operator(client: &Client, site: &str, vault: Option<String>) -> Context
         client: client.clone(),
         streams: client.clone(),
         settings: Settings {
+            cluster_domain: "cluster.local".to_owned(),
             site: site.to_owned(),
             namespace: site.to_owned(),
             report_interval: Duration::from_secs(5),

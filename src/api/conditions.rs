@@ -30,6 +30,8 @@ pub enum ConditionType {
     Promotable,
     /// The last drill at this site went as it should, and is not too long ago.
     Rehearsed,
+    /// Readers are served, at an embassy whose standby is `ReadOnly`.
+    Serving,
     /// Each vault was told which recovery points it may give up.
     Thinned,
     /// The spec at this site is the one that the active site mandates.
@@ -52,6 +54,7 @@ impl ConditionType {
             Self::Fenced => "Fenced",
             Self::Promotable => "Promotable",
             Self::Rehearsed => "Rehearsed",
+            Self::Serving => "Serving",
             Self::Thinned => "Thinned",
             Self::SpecInSync => "SpecInSync",
         }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::drill::Drills;
 use super::epoch::PointRef;
 use super::jurisdiction::Jurisdiction;
+use super::reading::Reading;
 use super::replication::{Depth, Replication};
 
 /// What people ask for. The same manifest is applied, or arrives as a mandate, at every site.
@@ -45,6 +46,7 @@ use super::replication::{Depth, Replication};
     validation = ("self.home == oldSelf.home", "spec.home cannot change: to move the register use a Failover; to make another site home, create a new DataEmbassy"),
     validation = ("(self.standby == 'Sealed') == (self.keys.custody == 'Home')", "spec.standby Sealed and spec.keys.custody Home go together: a site that has the key can read the data, and one that has none can keep no volume in plain form. Set both or neither"),
     validation = ("oldSelf.keys.custody == self.keys.custody || oldSelf.keys.custody == 'Home'", "spec.keys.custody cannot become Home: keys that an embassy has cannot be taken back from it. Make a new DataEmbassy, whose copies begin with a new key"),
+    validation = ("!has(self.reading) || self.standby == 'ReadOnly'", "spec.reading is for spec.standby ReadOnly only: set that, or remove spec.reading"),
     validation = ("self.standby != 'Sealed' || !has(self.drills)", "spec.drills must be left out where spec.standby is Sealed: the embassy has no key to rehearse with. Order a Drill at home instead"),
     validation = ("self.standby != 'Sealed' || has(self.replication.verification)", "spec.replication.verification is needed where spec.standby is Sealed: nothing is restored there, so only reading back what lies in the vault shows that it is whole"),
     validation = ("oldSelf.embassies.all(e, e in self.embassies) || self.suspend", "spec.embassies loses a site: set spec.suspend: true in the same change, so that nothing is copied or switched while sites differ")
@@ -80,6 +82,9 @@ pub struct DataEmbassySpec {
     /// How the active role moves.
     #[serde(default)]
     pub failover: FailoverPolicy,
+    /// How readers are served abroad, where `standby` is `ReadOnly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reading: Option<Reading>,
     /// Rehearsals by schedule; without it there are those that people order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drills: Option<Drills>,
@@ -146,6 +151,8 @@ pub enum Standby {
     Warm,
     /// Only what is encrypted; a person who has the key brings it to a takeover.
     Sealed,
+    /// As `Warm`; and readers are served by copies of their own, which are exchanged for newer ones and never refreshed.
+    ReadOnly,
 }
 
 /// Who holds the repository keys.

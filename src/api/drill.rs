@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{data_embassy::ExcludedKind, epoch::PointRef};
+use super::{data_embassy::ExcludedKind, epoch::PointRef, reading::Serve};
 
 /// What is rehearsed. It cannot be changed: another drill is another object.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Debug, Clone, PartialEq, Eq)]
@@ -51,6 +51,10 @@ pub struct DrillSpec {
     #[schemars(length(min = 2, max = 8))]
     #[x_kube(validation = ("self.matches('^[1-9][0-9]{0,5}[smhd]$')", "timeout must be a whole number above zero and one unit of s, m, h or d, such as 30m"))]
     pub timeout: String,
+    /// Not a rehearsal, but one that stays: its workload serves readers until another one does. Made by the operator where
+    /// `spec.standby` of the `DataEmbassy` is `ReadOnly`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub serve: Option<Serve>,
 }
 
 impl DrillSpec {
@@ -138,6 +142,8 @@ pub enum DrillPhase {
     Starting,
     /// The checks run.
     Checking,
+    /// The workload serves readers.
+    Serving,
     /// What was made is removed; the report is complete.
     CleaningUp,
     /// It went as it should; nothing of it is left.
@@ -159,6 +165,12 @@ impl Drill {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.status.as_ref().and_then(|status| status.phase).is_some_and(DrillPhase::is_final)
+    }
+
+    /// Whether readers are served by it.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.status.as_ref().and_then(|status| status.phase) == Some(DrillPhase::Serving)
     }
 }
 

@@ -10,6 +10,7 @@ pub mod failover;
 pub mod failover_record;
 pub mod hooks;
 pub mod jurisdiction;
+pub mod reading;
 pub mod recovery_point;
 pub mod replication;
 pub mod site;

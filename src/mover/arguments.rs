@@ -5,6 +5,7 @@ use std::{path::PathBuf, str::FromStr};
 use clap::{Args, Parser, Subcommand};
 
 use crate::api::epoch::Epoch;
+use crate::api::reading::Serve;
 use crate::api::replication::Depth;
 use crate::plan::bandwidth::Hours;
 use crate::trust::{chain::ChainHead, signing::PublicKey};
@@ -184,6 +185,13 @@ pub struct ActivateArguments {
     /// Kinds that a drill leaves out, as `Kind` or `group/Kind`.
     #[arg(long, requires = "drill_of")]
     pub exclude: Vec<String>,
+    /// Which workloads serve readers, as JSON, where it is no rehearsal.
+    #[arg(long, requires = "drill_of", value_parser = serve)]
+    pub serve: Option<Serve>,
+}
+
+fn serve(text: &str) -> Result<Serve, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
 /// Arguments of a verification.

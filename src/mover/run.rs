@@ -116,7 +116,7 @@ fn run_activate(arguments: &ActivateArguments) -> Result<Outcome, Failure> {
         None => captured,
         Some(source) => {
             let (target, exclude) = (&arguments.namespace, &arguments.exclude);
-            rehearsed(captured, &Rehearsal { source, target, exclude })
+            rehearsed(captured, &Rehearsal { source, target, exclude, serve: arguments.serve.as_ref() })
         }
     };
     let done = with_cluster(async |client| activate(&client, &arguments.namespace, objects).await)?;

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 
 use super::{
     custody,
+    drill::serving,
     failover::{Action, Peer, View, impasse},
     manifest::Manifest,
     schedule,
@@ -33,6 +34,7 @@ pub(super) fn findings(facts: &Facts) -> Vec<Finding> {
         thinned(facts),
         in_sync(facts),
     ];
+    found.extend(facts.serving.map(serving));
     let stalled = stalled(facts);
     let busy = !matches!(facts.action, Action::Nothing | Action::Wait(_));
     let ready = ready(facts, &found, &stalled);
@@ -354,6 +356,31 @@ fn promotable(facts: &Facts) -> Finding {
         ),
         (Role::Standby, _) => finding(false, "NoCopy", "the volumes hold no complete copy yet".to_owned()),
         (role, _) => finding(false, "NotStandby", format!("this site is {}", role.as_str())),
+    }
+}
+
+fn serving(standing: &serving::Standing) -> Finding {
+    let finding =
+        |holds, reason, message: String| Finding::new(ConditionType::Serving, holds, reason, message);
+    let served = standing.served.as_ref().map(|(point, since)| format!("{point} is served since {since}"));
+    match (served, &standing.failed, &standing.doing) {
+        (Some(served), None, _) => finding(true, "Published", served),
+        (Some(served), Some(why), _) => {
+            finding(true, "NotRefreshed", format!("{served}; a newer one could not be: {why}"))
+        }
+        (None, Some(why), _) => finding(
+            false,
+            "NotServed",
+            format!(
+                "{why}. Workloads see their volumes read-only; \
+             spec.reading.serve.selector can name the ones that only read"
+            ),
+        ),
+        (None, None, doing) => finding(
+            false,
+            "Beginning",
+            doing.clone().unwrap_or_else(|| "waits for a recovery point".to_owned()),
+        ),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
 
 use super::{
-    drill::calendar::Standing,
+    drill::{calendar::Standing, serving},
     failover::{Action, Peer, View},
     findings::findings,
     manifest::Manifest,
@@ -67,6 +67,8 @@ pub struct Facts<'a> {
     pub divergence: Option<&'a str>,
     /// How far this site is rehearsed.
     pub rehearsed: &'a Standing,
+    /// What is served to readers; at an embassy with a `ReadOnly` standby only.
+    pub serving: Option<&'a serving::Standing>,
     /// How far each vault was thinned out; at the active site only.
     pub thinned: BTreeMap<&'a str, &'a thinning::Standing>,
     /// Epochs whose keys are in this cluster only, where people are to keep copies.

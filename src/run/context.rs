@@ -31,6 +31,8 @@ pub struct Settings {
     pub image: String,
     /// Pull policy of that image.
     pub pull_policy: String,
+    /// What stands behind `svc` in the names of this cluster's Services.
+    pub cluster_domain: String,
 }
 
 /// Shared by all reconciles.

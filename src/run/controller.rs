@@ -67,6 +67,9 @@ pub struct Arguments {
     /// Pull policy of that image.
     #[arg(long, default_value = "IfNotPresent")]
     pub image_pull_policy: String,
+    /// What stands behind `svc` in the names of this cluster's Services.
+    #[arg(long, default_value = "cluster.local")]
+    pub cluster_domain: String,
     /// Where the vault of this site is reached from within the cluster; without it the site is no embassy.
     #[arg(long)]
     pub vault_url: Option<String>,
@@ -155,6 +158,7 @@ async fn work(
             namespace: arguments.namespace,
             report_interval: arguments.report_interval,
             image: arguments.image,
+            cluster_domain: arguments.cluster_domain.clone(),
             pull_policy: arguments.image_pull_policy,
         },
         keeper,

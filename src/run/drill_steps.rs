@@ -179,6 +179,10 @@ impl Run<'_> {
                 arguments.push(format!("--drill-of={}", self.round.owner.namespace));
                 let excluded = self.drill.spec.exclude.iter();
                 arguments.extend(excluded.map(|kind| format!("--exclude={}/{}", kind.group, kind.kind)));
+                if let Some(serve) = &self.drill.spec.serve {
+                    let text = serde_json::to_string(serve).map_err(RunError::defect)?;
+                    arguments.push(format!("--serve={text}"));
+                }
                 self.start_mover(memory, Verb::Activate, &vault, &manifest, arguments, &jobs).await
             }
         }

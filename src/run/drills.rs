@@ -74,7 +74,14 @@ impl Round {
             let (namespace, name) = (&self.owner.namespace, &self.owner.name);
             tracing::warn!(namespace, name, %error, "a drill by schedule did not begin; trying again");
         }
-        let mut open: Vec<&Drill> = self.open_drills().collect();
+        if let Err(error) = self.schedule_serving(memory, record).await {
+            let (namespace, name) = (&self.owner.namespace, &self.owner.name);
+            tracing::warn!(namespace, name, %error, "readers are not served yet; trying again");
+        }
+        for drill in self.open_drills().filter(|drill| drill.serves()) {
+            self.step(memory, record, drill).await;
+        }
+        let mut open: Vec<&Drill> = self.open_drills().filter(|drill| !drill.serves()).collect();
         open.sort_by_key(|drill| {
             (drill.status.as_ref().and_then(|s| s.started_at.clone()).is_none(), drill.creation_timestamp())
         });
@@ -82,20 +89,24 @@ impl Round {
             memory.rehearsal = None;
             return;
         };
-        // Boxed: every reconcile would carry its room otherwise.
-        if let Err(error) = Box::pin(self.advance(memory, record, first)).await {
-            let (namespace, name) = (&self.owner.namespace, first.name_any());
-            tracing::warn!(namespace, name, %error, "a step of the drill failed; trying again");
-            let old = first.status.clone().unwrap_or_default();
-            let message = Some(format!("{error}; trying again"));
-            let phase = old.phase.or(Some(DrillPhase::Pending));
-            let _ = self.write_drill(first, DrillStatus { phase, message, ..old }).await;
-        }
+        self.step(memory, record, first).await;
         for waiting in &open[1..] {
             let old = waiting.status.clone().unwrap_or_default();
             let message = Some(format!("waits for drill {} to end", first.name_any()));
             let status = DrillStatus { phase: Some(DrillPhase::Pending), message, ..old };
             let _ = self.write_drill(waiting, status).await;
+        }
+    }
+
+    async fn step(&self, memory: &mut Memory, record: &FailoverRecordSpec, drill: &Drill) {
+        // Boxed: every reconcile would carry its room otherwise.
+        if let Err(error) = Box::pin(self.advance(memory, record, drill)).await {
+            let (namespace, name) = (&self.owner.namespace, drill.name_any());
+            tracing::warn!(namespace, name, %error, "a step of the drill failed; trying again");
+            let old = drill.status.clone().unwrap_or_default();
+            let message = Some(format!("{error}; trying again"));
+            let phase = old.phase.or(Some(DrillPhase::Pending));
+            let _ = self.write_drill(drill, DrillStatus { phase, message, ..old }).await;
         }
     }
 
@@ -126,7 +137,7 @@ impl Round {
     pub fn drill_due(&self, record: &FailoverRecordSpec) -> Option<Timestamp> {
         let rehearses =
             record.role == Role::Standby && hindrance(record, self.embassy.spec.suspend).is_none();
-        if !rehearses || self.open_drills().next().is_some() {
+        if !rehearses || self.open_drills().any(|drill| drill.spec.serve.is_none()) {
             return None;
         }
         let since = self.embassy.creation_timestamp().map(|time| time.0)?;
@@ -147,11 +158,16 @@ impl Round {
         drill: &Drill,
     ) -> Result<(), RunError> {
         let uid = drill.uid().unwrap_or_default();
-        if memory.rehearsal.as_ref().is_none_or(|rehearsal| rehearsal.uid != uid) {
+        if !drill.serves() && memory.rehearsal.as_ref().is_none_or(|rehearsal| rehearsal.uid != uid) {
             memory.rehearsal = Some(Rehearsal::of(&uid));
         }
         let old = drill.status.clone().unwrap_or_default();
-        let hindrance = hindrance(record, self.embassy.spec.suspend);
+        let hindrance = match &drill.spec.serve {
+            None => hindrance(record, self.embassy.spec.suspend),
+            // What is served stays while nothing is copied.
+            Some(_) if drill.serves() => self.hinders(record, drill),
+            Some(_) => self.hinders_serving(record).or(hindrance(record, self.embassy.spec.suspend)),
+        };
         let now = Timestamp::now();
         let owner =
             Owner { namespace: namespace_name(&self.owner.namespace, &uid), name: self.owner.name.clone() };
@@ -163,6 +179,7 @@ impl Round {
             Step::Apply => run.apply(memory).await?,
             Step::Start => run.start().await?,
             Step::Check => run.check(memory).await?,
+            Step::Serve => run.serve().await?,
             Step::Conclude { passed, message } => Some(run.conclude(passed, message)),
             Step::CleanUp => run.clean_up().await?,
         };

@@ -28,6 +28,7 @@ pub mod renewal;
 pub mod reporting;
 pub mod repository_keys;
 pub mod round;
+pub mod serving;
 pub mod sites;
 pub mod snapshots;
 pub mod telemetry;

@@ -18,7 +18,7 @@ use crate::api::failover::FailoverPhase;
 use crate::api::failover::FailoverStatus;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::failover_record::Role;
-use crate::plan::drill::calendar;
+use crate::plan::drill::{calendar, serving};
 use crate::plan::failover::Action;
 use crate::plan::failover::Order;
 use crate::plan::failover::View;
@@ -39,6 +39,7 @@ impl Round {
         let reported = self.reports(memory).map(|(site, report)| (site, &report.time));
         let rehearsed =
             calendar::standing(self.embassy.spec.drills.as_ref(), &self.seen.drills, Timestamp::now());
+        let serves = self.hinders_serving(record).is_none().then(|| serving::standing(&self.seen.drills));
         let facts = Facts {
             spec: &self.embassy.spec,
             generation: self.embassy.metadata.generation.unwrap_or_default(),
@@ -58,6 +59,7 @@ impl Round {
             left: &self.still_there(),
             divergence: divergence.as_deref(),
             rehearsed: &rehearsed,
+            serving: serves.as_ref(),
             thinned: memory.thinned(record),
             unkept: &memory.unkept,
             drift: &drift,

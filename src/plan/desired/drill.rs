@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     api::{
         core::v1::{Namespace, PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
-        networking::v1::NetworkPolicy,
+        networking::v1::{NetworkPolicy, NetworkPolicyIngressRule},
         rbac::v1::RoleBinding,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -13,10 +13,11 @@ use k8s_openapi::{
 
 use super::{
     Owner,
-    network::{Destination, deny_all, mover, needed},
+    network::{Destination, deny_all, mover, needed, user_rules},
     rbac,
 };
 use crate::api::DRILL_LABEL;
+use crate::api::data_embassy::Network;
 
 /// ClusterRole with the right to run the checks in the Pods of one namespace.
 pub const CHECK_ROLE: &str = "data-embassy-drill-check";
@@ -44,11 +45,17 @@ pub fn namespace(owner: &Owner, uid: &str, protected: Option<&Namespace>) -> Nam
 /// What may talk to whom, which the workload's own policies do not change: they are not applied.
 #[must_use]
 pub fn policies(owner: &Owner, stage: Stage) -> Vec<NetworkPolicy> {
-    let open = match stage {
-        Stage::Filling(destinations) => mover(owner, destinations),
-        Stage::Running => needed(owner),
-    };
-    vec![deny_all(owner), open]
+    let mut policies = vec![deny_all(owner)];
+    match stage {
+        Stage::Filling(destinations) => policies.push(mover(owner, destinations)),
+        Stage::Running => policies.push(needed(owner)),
+        Stage::Serving(readers) => {
+            policies.push(needed(owner));
+            let network = Network { ingress: readers.to_vec(), ..Network::default() };
+            policies.extend(user_rules(owner, &network));
+        }
+    }
+    policies
 }
 
 /// Before or after the workload is there.
@@ -58,6 +65,8 @@ pub enum Stage<'a> {
     Filling(&'a [Destination]),
     /// The workload runs, and reaches itself and DNS.
     Running,
+    /// It also is reached by these.
+    Serving(&'a [NetworkPolicyIngressRule]),
 }
 
 /// Claims like those of the protected namespace. One of the recovery point that is not there is named.

@@ -114,7 +114,8 @@ pub(super) fn mover(owner: &Owner, destinations: &[Destination]) -> NetworkPolic
     )
 }
 
-fn user_rules(owner: &Owner, network: &Network) -> Option<NetworkPolicy> {
+/// What people open beside that.
+pub(super) fn user_rules(owner: &Owner, network: &Network) -> Option<NetworkPolicy> {
     let mut types = vec![];
     if !network.ingress.is_empty() {
         types.push("Ingress".to_owned());

@@ -6,6 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::super::schedule;
+use super::serving::fitted;
 use crate::api::{
     Drill, EMBASSY_LABEL,
     data_embassy::LastDrill,
@@ -25,13 +26,14 @@ pub fn due(drills: &Drills, identity: &str, all: &[Drill], since: Timestamp) -> 
 /// The drill that is due at that time. Its name says so, so that no two operators begin it twice.
 #[must_use]
 pub fn scheduled(drills: &Drills, embassy: &str, due: Timestamp) -> Drill {
-    let name = format!("{embassy}-{}", due.strftime("%Y%m%d-%H%M"));
+    let name = fitted(embassy, &due.strftime("-%Y%m%d-%H%M").to_string());
     let spec = DrillSpec {
         embassy: embassy.to_owned(),
         recovery_point: None,
         checks: drills.checks.clone(),
         exclude: drills.exclude.clone(),
         timeout: drills.timeout.clone(),
+        serve: None,
     };
     Drill::new(&name, spec)
 }
@@ -63,7 +65,7 @@ pub struct Standing {
 #[must_use]
 pub fn standing(drills: Option<&Drills>, all: &[Drill], now: Timestamp) -> Standing {
     Standing {
-        last: all.iter().filter_map(ended).max_by(|one, other| one.time.cmp(&other.time)),
+        last: rehearsals(all).filter_map(ended).max_by(|one, other| one.time.cmp(&other.time)),
         lacking: drills.and_then(|drills| lacking(drills, all, now)),
         unreadable: drills.and_then(|drills| schedule::next_of(&drills.schedule, "", now).err()),
     }
@@ -72,7 +74,8 @@ pub fn standing(drills: Option<&Drills>, all: &[Drill], now: Timestamp) -> Stand
 fn lacking(drills: &Drills, all: &[Drill], now: Timestamp) -> Option<String> {
     let within = drills.required_within.as_ref()?;
     let limit = duration::parse(within).unwrap_or_default();
-    let passed = all.iter().filter_map(ended).filter(|drill| drill.passed).map(|drill| drill.time.0).max();
+    let passed =
+        rehearsals(all).filter_map(ended).filter(|drill| drill.passed).map(|drill| drill.time.0).max();
     let age = passed.map(|at| Duration::try_from(now.duration_since(at)).unwrap_or_default());
     match age {
         Some(age) if age <= limit => None,
@@ -93,9 +96,14 @@ fn ended(drill: &Drill) -> Option<LastDrill> {
     })
 }
 
+/// All but those that served readers.
+fn rehearsals(all: &[Drill]) -> impl Iterator<Item = &Drill> {
+    all.iter().filter(|drill| drill.spec.serve.is_none())
+}
+
 /// Only what the operator made bears its label.
 fn is_scheduled(drill: &Drill) -> bool {
-    drill.labels().contains_key(EMBASSY_LABEL)
+    drill.labels().contains_key(EMBASSY_LABEL) && drill.spec.serve.is_none()
 }
 
 fn created(drill: &Drill) -> Option<Timestamp> {

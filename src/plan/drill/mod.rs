@@ -3,6 +3,7 @@
 pub mod calendar;
 pub mod objects;
 pub mod readiness;
+pub mod serving;
 
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ pub enum Step {
     Start,
     /// Run the checks.
     Check,
+    /// Serve readers, and go on with it.
+    Serve,
     /// Write down how it went.
     Conclude {
         /// Whether it went as it should.
@@ -52,8 +55,13 @@ pub fn next(spec: &DrillSpec, status: &DrillStatus, hindrance: Option<&str>, now
         return Step::CleanUp;
     }
     let Some(started) = &status.started_at else { return Step::Begin };
+    let serves = status.phase == Some(DrillPhase::Serving);
     if let Some(hindrance) = hindrance {
-        return Step::Conclude { passed: false, message: format!("given up: {hindrance}") };
+        let how = if serves { "no longer served" } else { "given up" };
+        return Step::Conclude { passed: serves, message: format!("{how}: {hindrance}") };
+    }
+    if serves {
+        return Step::Serve;
     }
     let limit = duration::parse(&spec.timeout).unwrap_or_default();
     if since(started, now) > limit {
@@ -68,12 +76,24 @@ pub fn next(spec: &DrillSpec, status: &DrillStatus, hindrance: Option<&str>, now
         return Step::Apply;
     }
     if status.ready_at.is_none() {
-        return Step::Start;
+        return if spec.serve.is_some() { start_serving(status, now) } else { Step::Start };
+    }
+    if spec.serve.is_some() {
+        return Step::Serve;
     }
     if status.checks.len() < spec.checks.len() {
         return Step::Check;
     }
     conclusion(&status.checks)
+}
+
+/// What is restored for readers may take days; a workload that is not ready soon never will be.
+fn start_serving(status: &DrillStatus, now: Timestamp) -> Step {
+    if status.applied_at.as_ref().is_some_and(|applied| since(applied, now) > START) {
+        let doing = status.message.clone().unwrap_or_default();
+        return Step::Conclude { passed: false, message: format!("not ready within 10m: {doing}") };
+    }
+    Step::Start
 }
 
 fn conclusion(checks: &[CheckResult]) -> Step {
@@ -137,6 +157,8 @@ fn since(then: &Time, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then.0)).unwrap_or_default()
 }
 
+/// How long a workload that is to serve readers may take to become ready.
+const START: Duration = Duration::from_mins(10);
 /// Longest name of a namespace.
 const LONGEST_NAME: usize = 63;
 
@@ -166,6 +188,7 @@ mod tests {
             checks: (0..checks).map(check).collect(),
             exclude: vec![],
             timeout: "30m".to_owned(),
+            serve: None,
         }
     }
 
@@ -245,5 +268,34 @@ mod tests {
         let other = namespace_name(&"n".repeat(63), "ffffffff-4e5f-6071-8293-a4b5c6d7e8f9");
         assert!(one.len() <= 63 && one != other && one.ends_with("-drill-0a1b2c3d4e5f"), "{one}");
         assert_eq!(namespace_name("land", "0a1b"), "land-drill-0a1b");
+    }
+
+    #[test]
+    fn what_serves_readers_stays_until_it_is_hindered_and_must_be_ready_soon() {
+        let at = |minute: i64| Timestamp::from_second(1_700_000_000 + minute * 60).unwrap();
+        let spec = DrillSpec {
+            serve: Some(crate::api::reading::Serve::default()),
+            timeout: "7d".to_owned(),
+            ..spec(0)
+        };
+        let time = |minute| Some(Time(at(minute)));
+        let started = DrillStatus {
+            started_at: time(0),
+            restored_at: time(100),
+            applied_at: time(101),
+            message: Some("the workload starts".to_owned()),
+            ..DrillStatus::default()
+        };
+        assert_eq!(next(&spec, &started, None, at(105)), Step::Start);
+        let late = next(&spec, &started, None, at(112));
+        assert!(matches!(late, Step::Conclude { passed: false, message } if message.contains("within 10m")));
+        let ready = DrillStatus { ready_at: time(102), ..started };
+        assert_eq!(next(&spec, &ready, None, at(103)), Step::Serve);
+        let serves = DrillStatus { phase: Some(DrillPhase::Serving), ..ready };
+        assert_eq!(next(&spec, &serves, None, at(1_000_000)), Step::Serve, "no time ends it");
+        let over = next(&spec, &serves, Some("this site is Promoting"), at(103));
+        assert!(
+            matches!(over, Step::Conclude { passed: true, message } if message == "no longer served: this site is Promoting")
+        );
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::api::reading::Serve;
+
 /// Kinds that would draw traffic, open the network or do work again, by group and kind; a kind alone counts in every group.
 const LEFT_OUT: [(&str, &str); 7] = [
     // Network policies only add up: one of the register's would open what the drill closes.
@@ -24,13 +26,59 @@ pub struct Rehearsal<'a> {
     pub target: &'a str,
     /// Further kinds that are left out, as `Kind` or `group/Kind`.
     pub exclude: &'a [String],
+    /// Which workloads serve readers, where it is no rehearsal.
+    pub serve: Option<&'a Serve>,
 }
+
+/// Kinds that run Pods.
+const WORKLOADS: [&str; 5] =
+    ["Deployment", "StatefulSet", "ReplicaSet", "DaemonSet", "ReplicationController"];
 
 /// The objects to apply.
 #[must_use]
 pub fn rehearsed(objects: Vec<Value>, rehearsal: &Rehearsal) -> Vec<Value> {
     let kept = objects.into_iter().filter(|object| !is_left_out(object, rehearsal.exclude));
-    kept.map(|object| tamed(object, rehearsal)).collect()
+    let tamed = kept.map(|object| tamed(object, rehearsal));
+    match rehearsal.serve {
+        None => tamed.collect(),
+        Some(serve) => tamed.filter_map(|object| for_readers(object, serve)).collect(),
+    }
+}
+
+/// Of the workloads only those that serve, and with volumes that they cannot write.
+fn for_readers(mut object: Value, serve: &Serve) -> Option<Value> {
+    let kind = object["kind"].as_str().unwrap_or_default().to_owned();
+    if kind == "CronJob" {
+        return None;
+    }
+    if !WORKLOADS.contains(&kind.as_str()) {
+        return Some(object);
+    }
+    let labels = &object["metadata"]["labels"];
+    if !serve.selector.iter().all(|(name, value)| labels[name.as_str()] == value.as_str()) {
+        return None;
+    }
+    if let Some(replicas) = serve.replicas.filter(|_| kind != "DaemonSet") {
+        object["spec"]["replicas"] = json!(replicas);
+    }
+    let templates = object["spec"]["volumeClaimTemplates"].as_array().cloned().unwrap_or_default();
+    let mut claims: Vec<String> =
+        templates.iter().filter_map(|claim| claim["metadata"]["name"].as_str()).map(str::to_owned).collect();
+    let pod = &mut object["spec"]["template"]["spec"];
+    for volume in pod["volumes"].as_array_mut().into_iter().flatten() {
+        if volume["persistentVolumeClaim"].is_object() {
+            claims.extend(volume["name"].as_str().map(str::to_owned));
+        }
+    }
+    for field in ["containers", "initContainers"] {
+        let Some(containers) = pod.get_mut(field).and_then(Value::as_array_mut) else { continue };
+        for mount in containers.iter_mut().filter_map(|it| it["volumeMounts"].as_array_mut()).flatten() {
+            if claims.iter().any(|claim| mount["name"] == claim.as_str()) {
+                mount["readOnly"] = json!(true);
+            }
+        }
+    }
+    Some(object)
 }
 
 fn is_left_out(object: &Value, exclude: &[String]) -> bool {
@@ -90,7 +138,34 @@ mod tests {
     fn rehearse(objects: Value) -> Vec<Value> {
         let Value::Array(objects) = objects else { panic!() };
         let exclude = ["cert-manager.io/Certificate".to_owned(), "/ConfigMap".to_owned()];
-        rehearsed(objects, &Rehearsal { source: "land", target: "land-drill-1", exclude: &exclude })
+        let of = Rehearsal { source: "land", target: "land-drill-1", exclude: &exclude, serve: None };
+        rehearsed(objects, &of)
+    }
+
+    #[test]
+    fn readers_are_served_by_the_named_workloads_on_volumes_that_they_cannot_write() {
+        let serve = Serve { selector: [("reads".to_owned(), "true".to_owned())].into(), replicas: Some(2) };
+        let pod = json!({"volumes": [{"name": "files", "persistentVolumeClaim": {"claimName": "data"}}, {"name": "tmp", "emptyDir": {}}],
+            "initContainers": [{"volumeMounts": [{"name": "files"}]}],
+            "containers": [{"volumeMounts": [{"name": "files"}, {"name": "rows"}, {"name": "tmp"}]}, {}]});
+        let objects = json!([
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"labels": {"app": "writer"}}},
+            {"apiVersion": "apps/v1", "kind": "StatefulSet", "metadata": {"labels": {"reads": "true"}}, "spec": {"replicas": 0,
+                "volumeClaimTemplates": [{"metadata": {"name": "rows"}}], "template": {"spec": pod}}},
+            {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"labels": {"reads": "true"}}},
+            {"apiVersion": "v1", "kind": "Service"},
+        ]);
+        let Value::Array(objects) = objects else { panic!() };
+        let of = Rehearsal { source: "land", target: "land-drill-1", exclude: &[], serve: Some(&serve) };
+        let kept = rehearsed(objects, &of);
+        let kinds: Vec<&str> = kept.iter().map(|object| object["kind"].as_str().unwrap()).collect();
+        assert_eq!(kinds, ["StatefulSet", "Service"]);
+        assert_eq!(kept[0]["spec"]["replicas"], 2);
+        let pod = &kept[0]["spec"]["template"]["spec"];
+        let mounts = &pod["containers"][0]["volumeMounts"];
+        assert_eq!((&mounts[0]["readOnly"], &mounts[1]["readOnly"]), (&json!(true), &json!(true)));
+        assert_eq!(mounts[2].get("readOnly"), None, "scratch stays writable");
+        assert_eq!(pod["initContainers"][0]["volumeMounts"][0]["readOnly"], true);
     }
 
     #[test]

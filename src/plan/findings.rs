@@ -364,7 +364,7 @@ fn serving(standing: &serving::Standing) -> Finding {
         |holds, reason, message: String| Finding::new(ConditionType::Serving, holds, reason, message);
     let served = standing.served.as_ref().map(|(point, since)| format!("{point} is served since {since}"));
     if let (Some(served), Some(why)) = (&served, &standing.unready) {
-        return finding(false, "NotReady", format!("{served}, and does not answer: {why}"));
+        return finding(false, "NotReady", format!("{served}, and not all of it is ready now: {why}"));
     }
     match (served, &standing.failed, &standing.doing) {
         (Some(served), None, _) => finding(true, "Published", served),

@@ -363,6 +363,9 @@ fn serving(standing: &serving::Standing) -> Finding {
     let finding =
         |holds, reason, message: String| Finding::new(ConditionType::Serving, holds, reason, message);
     let served = standing.served.as_ref().map(|(point, since)| format!("{point} is served since {since}"));
+    if let (Some(served), Some(why)) = (&served, &standing.unready) {
+        return finding(false, "NotReady", format!("{served}, and not all of it is ready now: {why}"));
+    }
     match (served, &standing.failed, &standing.doing) {
         (Some(served), None, _) => finding(true, "Published", served),
         (Some(served), Some(why), _) => {

@@ -98,7 +98,7 @@ impl Run<'_> {
     }
 
     /// What is there, once it is the drill's own.
-    async fn seen(&self) -> Result<Seen, RunError> {
+    pub(super) async fn seen(&self) -> Result<Seen, RunError> {
         let seen = see(&self.round.context.client, &self.owner).await?;
         match &seen.namespace {
             Some(namespace) if !is_of(namespace, self.uid) => {

@@ -462,8 +462,11 @@ impl Round {
         if let Some(due) = self.drill_due(&view.record) {
             next = next.min(Duration::try_from(due.duration_since(Timestamp::now())).unwrap_or_default());
         }
-        if self.open_drills().next().is_some() {
+        // One that serves readers stays, and needs no looking after; two of them are an exchange.
+        if self.open_drills().any(|drill| !drill.serves()) {
             next = next.min(Duration::from_secs(1));
+        } else if self.open_drills().count() > 1 {
+            next = next.min(Duration::from_secs(5));
         }
         if view.record.freeze.is_some() {
             next = next.min(Duration::from_secs(1));

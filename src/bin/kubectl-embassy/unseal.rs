@@ -41,7 +41,7 @@ pub async fn run(client: &Client, arguments: &Arguments) -> Result<ExitCode, Fai
     let file = arguments.identity.open(&arguments.file, &arguments.register)?;
     let register = Register::read(client, &arguments.register).await?;
     if register.embassy.spec.standby != Standby::Sealed {
-        return Err("nothing is sealed here: spec.standby is Warm, and this site has the keys".into());
+        return Err("nothing is sealed here: spec.standby is not Sealed, and this site has the keys".into());
     }
     register.headline();
     let mut served = BTreeSet::new();

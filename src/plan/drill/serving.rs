@@ -26,6 +26,8 @@ const TIMEOUT: &str = "7d";
 const SUFFIX: &str = "-reading";
 /// Longest name of a Service.
 const LONGEST_NAME: usize = 63;
+/// So long an older one stays after a newer one is served: readers may have asked for the name just before.
+const LINGER: Duration = Duration::from_secs(20);
 
 /// Drills that stay, whatever their phase.
 fn all(drills: &[Drill]) -> impl Iterator<Item = &Drill> {
@@ -40,12 +42,27 @@ pub fn serving(drills: &[Drill]) -> Vec<&Drill> {
     found
 }
 
-/// Those that have ended; only the last one stays, where it says why nothing is served.
+/// Whether readers are led to this one of those that serve.
 #[must_use]
-pub fn ended(drills: &[Drill]) -> Vec<&Drill> {
+pub fn leads(drill: &Drill, drills: &[Drill]) -> bool {
+    serving(drills).first().is_some_and(|newest| newest.uid() == drill.uid())
+}
+
+/// Why one that serves is no longer needed: readers are led to a newer one, and have had time to notice.
+#[must_use]
+pub fn replaced(drill: &Drill, drills: &[Drill], now: Timestamp) -> Option<String> {
+    let newest = serving(drills).first().copied().filter(|newest| newest.uid() != drill.uid())?;
+    let noticed = since(newest).is_some_and(|since| age(since, now) >= LINGER);
+    let point = newest.status.as_ref()?.recovery_point.as_ref()?;
+    noticed.then(|| format!("{point} is served now"))
+}
+
+/// Those that have ended; only the last one stays, where it says why nothing is served that is `wanted`.
+#[must_use]
+pub fn ended(drills: &[Drill], wanted: bool) -> Vec<&Drill> {
     let mut found: Vec<&Drill> = all(drills).filter(|drill| drill.has_ended()).collect();
     found.sort_by_key(|drill| std::cmp::Reverse(over(drill)));
-    let keep = found.first().is_some_and(|last| failed(last) && serving(drills).is_empty());
+    let keep = wanted && found.first().is_some_and(|last| failed(last) && serving(drills).is_empty());
     found.into_iter().skip(usize::from(keep)).collect()
 }
 
@@ -56,7 +73,8 @@ pub fn is_due(reading: &Reading, drills: &[Drill], newest: &PointRef, now: Times
     let as_wanted = |drill: &Drill| drill.spec.serve.as_ref() == Some(&reading.serve);
     let failed = all(drills).filter(|drill| failed(drill) && as_wanted(drill)).filter_map(over).max();
     let under_way = all(drills).any(|drill| !drill.has_ended() && !drill.serves());
-    if under_way || failed.is_some_and(|at| age(at, now) < every.max(PAUSE)) {
+    let is_exchanged = serving(drills).len() > 1;
+    if under_way || is_exchanged || failed.is_some_and(|at| age(at, now) < every.max(PAUSE)) {
         return false;
     }
     let Some(served) = serving(drills).first().copied() else { return true };
@@ -88,7 +106,8 @@ pub(super) fn fitted(name: &str, suffix: &str) -> String {
     format!("{}{suffix}", kept.trim_end_matches('-'))
 }
 
-/// Names that stay while what is behind them is exchanged: for each Service of the register one in the protected namespace.
+/// Names that stay while what is behind them is exchanged: for each Service of the register one in the protected namespace, and the
+/// Services that can have none. `there` are all Services of the protected namespace: one of the register's is never replaced.
 #[must_use]
 pub fn services(
     owner: &Owner,
@@ -96,26 +115,35 @@ pub fn services(
     namespace: &str,
     domain: &str,
     served: &[Service],
-) -> Vec<Service> {
-    let named = served.iter().map(|service| {
-        let name = service.name_any();
-        Service {
-            metadata: ObjectMeta {
-                name: Some(fitted(&name, SUFFIX)),
-                namespace: Some(owner.namespace.clone()),
-                labels: Some(owner.labels()),
-                owner_references: Some(vec![drill.clone()]),
-                ..ObjectMeta::default()
-            },
-            spec: Some(ServiceSpec {
-                type_: Some("ExternalName".to_owned()),
-                external_name: Some(format!("{name}.{namespace}.svc.{domain}")),
-                ..ServiceSpec::default()
-            }),
-            status: None,
-        }
+    there: &[Service],
+) -> (Vec<Service>, Vec<String>) {
+    let ours = owner.labels();
+    let is_ours =
+        |service: &Service| ours.iter().all(|label| service.labels().get_key_value(label.0) == Some(label));
+    let is_free = |name: &String| {
+        let alias = format!("{name}{SUFFIX}");
+        alias.len() <= LONGEST_NAME
+            && !served.iter().any(|captured| captured.name_any() == alias)
+            && !there.iter().any(|other| other.name_any() == alias && !is_ours(other))
+    };
+    let (free, taken): (Vec<String>, Vec<String>) =
+        served.iter().map(ResourceExt::name_any).partition(is_free);
+    let named = free.into_iter().map(|name| Service {
+        metadata: ObjectMeta {
+            name: Some(format!("{name}{SUFFIX}")),
+            namespace: Some(owner.namespace.clone()),
+            labels: Some(ours.clone()),
+            owner_references: Some(vec![drill.clone()]),
+            ..ObjectMeta::default()
+        },
+        spec: Some(ServiceSpec {
+            type_: Some("ExternalName".to_owned()),
+            external_name: Some(format!("{name}.{namespace}.svc.{domain}")),
+            ..ServiceSpec::default()
+        }),
+        status: None,
     });
-    named.collect()
+    (named.collect(), taken)
 }
 
 /// What a standby says of its readers.
@@ -123,6 +151,8 @@ pub fn services(
 pub struct Standing {
     /// What is served, and when it began.
     pub served: Option<(PointRef, Timestamp)>,
+    /// What of it is not ready, in words.
+    pub unready: Option<String>,
     /// Why the last attempt failed, if none has succeeded since.
     pub failed: Option<String>,
     /// What the one that is under way does.
@@ -137,9 +167,14 @@ pub fn standing(drills: &[Drill]) -> Standing {
     let last = all(drills).filter(|drill| failed(drill)).max_by_key(|drill| over(drill));
     let is_news = |last: &&Drill| served.is_none_or(|served| since(served) < over(last));
     let message = |drill: &Drill| drill.status.as_ref()?.message.clone();
+    let unready = |drill: &Drill| {
+        let check = drill.status.as_ref()?.checks.iter().find(|check| !check.passed)?;
+        Some(check.message.clone())
+    };
     let under_way = all(drills).find(|drill| !drill.has_ended() && !drill.serves());
     Standing {
         served: served.and_then(point),
+        unready: served.and_then(unready),
         failed: last.filter(is_news).and_then(message),
         doing: under_way.and_then(message),
     }
@@ -166,7 +201,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
     use super::*;
-    use crate::api::drill::DrillStatus;
+    use crate::api::drill::{CheckResult, DrillStatus};
 
     fn owner() -> Owner {
         Owner { namespace: "gazette".to_owned(), name: "gazette".to_owned() }
@@ -179,6 +214,7 @@ mod tests {
     fn drill(minute: i64, phase: DrillPhase, point: &str) -> Drill {
         let mut made = next(&Reading::default(), &owner(), at(minute));
         let time = Some(Time(at(minute)));
+        made.metadata.uid = Some(format!("{minute}"));
         made.status = Some(DrillStatus {
             phase: Some(phase),
             recovery_point: Some(point.parse().unwrap()),
@@ -227,8 +263,9 @@ mod tests {
         let standing = standing(&drills);
         assert_eq!(standing.served, Some(("1/tallinn/1".parse().unwrap(), at(0))));
         assert_eq!(standing.failed.as_deref(), Some("it is so"));
-        assert_eq!(ended(&drills).len(), 1, "it is said already");
-        assert!(ended(&drills[1..]).is_empty(), "it says why nothing is served");
+        assert_eq!(ended(&drills, true).len(), 1, "it is said already");
+        assert!(ended(&drills[1..], true).is_empty(), "it says why nothing is served");
+        assert_eq!(ended(&drills[1..], false).len(), 1, "nobody asks");
     }
 
     #[test]
@@ -246,11 +283,54 @@ mod tests {
             metadata: ObjectMeta { name: Some("gazette".to_owned()), ..ObjectMeta::default() },
             ..Service::default()
         }];
-        let made =
-            services(&owner(), &OwnerReference::default(), "gazette-drill-1", "cluster.local", &served);
+        let (made, _) =
+            services(&owner(), &OwnerReference::default(), "gazette-drill-1", "cluster.local", &served, &[]);
         assert_eq!(made[0].metadata.name.as_deref(), Some("gazette-reading"));
         let spec = made[0].spec.as_ref().unwrap();
         assert_eq!(spec.external_name.as_deref(), Some("gazette.gazette-drill-1.svc.cluster.local"));
+    }
+
+    #[test]
+    fn no_service_of_the_register_is_ever_replaced() {
+        let service = |name: &str| Service {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            ..Service::default()
+        };
+        let named = |served: &[Service], there: &[Service]| {
+            let drill = OwnerReference::default();
+            let (made, without) =
+                services(&owner(), &drill, "gazette-drill-1", "cluster.local", served, there);
+            (made.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), without)
+        };
+        let gazette = [service("gazette")];
+        let mut ours = service("gazette-reading");
+        assert_eq!(named(&gazette, std::slice::from_ref(&ours)), (vec![], vec!["gazette".to_owned()]));
+        ours.metadata.labels = Some(owner().labels());
+        assert_eq!(named(&gazette, &[ours]), (vec!["gazette-reading".to_owned()], vec![]));
+        let both = [service("gazette"), service("gazette-reading")];
+        assert_eq!(named(&both, &[]).1, ["gazette"], "a takeover will make one of that name");
+        assert_eq!(named(&[service(&"l".repeat(56))], &[]).0, Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_older_one_stays_until_readers_have_noticed() {
+        let drills =
+            [drill(0, DrillPhase::Serving, "1/tallinn/1"), drill(61, DrillPhase::Serving, "1/tallinn/9")];
+        assert!(!leads(&drills[0], &drills) && leads(&drills[1], &drills));
+        assert_eq!(replaced(&drills[0], &drills, at(61)), None);
+        assert_eq!(replaced(&drills[0], &drills, at(62)).as_deref(), Some("1/tallinn/9 is served now"));
+        assert_eq!(replaced(&drills[1], &drills, at(999)), None);
+        assert!(!due(&drills, "1/tallinn/10", 999), "there are never three");
+    }
+
+    #[test]
+    fn what_does_not_answer_is_not_called_served() {
+        let mut drills = [drill(0, DrillPhase::Serving, "1/tallinn/1")];
+        assert_eq!(standing(&drills).unready, None);
+        let message = "Deployment reader: 0 of 2 Pods ready".to_owned();
+        let check = CheckResult { name: "ready".to_owned(), passed: false, message: message.clone() };
+        drills[0].status.as_mut().unwrap().checks = vec![check];
+        assert_eq!(standing(&drills).unready, Some(message));
     }
 
     #[test]

@@ -21,7 +21,7 @@ K
     --authorization-mode=Node,RBAC --allow-privileged --enable-admission-plugins=NodeRestriction \
     --kubelet-client-certificate="$pki/apikubelet.crt" --kubelet-client-key="$pki/apikubelet.key" \
     --kubelet-preferred-address-types=InternalIP \
-    --audit-log-path="$folder/log/audit.log" --audit-policy-file="$folder/audit.yaml"
+    --audit-log-path="$folder/log/audit.log" --audit-policy-file="$folder/audit.yaml" --audit-log-maxsize=4096
   launch "$site" controller-manager "$TESTBED_BIN/kube-controller-manager" --kubeconfig="$folder/controller-manager.kubeconfig" \
     --service-account-private-key-file="$pki/sa.key" --root-ca-file="$pki/ca.crt" \
     --cluster-signing-cert-file="$pki/ca.crt" --cluster-signing-key-file="$pki/ca.key" --use-service-account-credentials \

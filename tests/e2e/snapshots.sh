@@ -3,7 +3,7 @@
 # The driver's folder in tallinn, where a file makes it fail or late.
 driver_folder() { echo "${TESTBED_DIR:-/var/tmp/data-embassy-testbed}/tallinn/csi"; }
 snapshots() { in_site tallinn -n "$NAMESPACE" get volumesnapshots -o json; }
-snapshot_is_late() { snapshots | jq -e '.items | length == 2 and all(.status.creationTime != null and .status.readyToUse == false)'; }
+snapshot_is_late() { snapshots | jq -e '[.items[].status | select(.creationTime != null and .readyToUse == false)] | length == 2'; }
 waiting_copy() { in_site tallinn -n "$NAMESPACE" get jobs -l dataembassy.io/mover -o json | jq -r '.items[] | select(.spec.suspend == true) | .metadata.name'; }
 is_at_least() { [ "$(field tallinn "dataembassy/$NAME" '{.status.lastRecoveryPoint.sequence}')" -ge "$1" ]; }
 says() { field tallinn "dataembassy/$NAME" "{.status.conditions[?(@.type==\"$1\")].message}" | grep -q "$2"; }
@@ -35,7 +35,7 @@ case_snapshots() {
   hold "touch /tmp/hold; sleep 1"
   check "with hooks a copy is quiesced, and says so" until_true 90 "a Quiesced point" newest_is Quiesced
   touch "$folder/late"
-  check "the snapshot of the next copy is taken, and no volume can be made of it yet" until_true 90 "a late snapshot" snapshot_is_late
+  check "the snapshot of the next copy is taken, and no volume can be made of it yet" until_true 150 "a late snapshot" snapshot_is_late
   check "the writer goes on before anything is read" until_true 30 "the writer let go on" writes_on
   job=$(waiting_copy); check "the copy waits" test -n "$job"
   in_site tallinn -n "$OPERATOR" delete pods --all --grace-period=0 --force >/dev/null 2>&1
@@ -58,5 +58,6 @@ case_snapshots() {
   replication '{"rpo": "7d", "retention": {"immutableFor": "1h"}}'
   check "the last one is restored abroad" until_true 90 "the newest point, restored" is_restored
   check "it is of one moment" test "$(ahead)" -ge 0 -a "$(ahead)" -le 1
-  check "nothing is left of any copy" until_true 60 "no snapshots" nothing_is_left
+  # The sidecar tries a deletion that failed again after up to five minutes.
+  check "nothing is left of any copy" until_true 420 "no snapshots" nothing_is_left
 }

@@ -6,19 +6,10 @@ use kube::{
     core::{ApiResource, DynamicObject, GroupVersionKind},
 };
 
+use crate::plan::snapshots::SnapshotClass;
+
 /// Annotation of a class that is used where none is named.
 const DEFAULT: &str = "snapshot.storage.kubernetes.io/is-default-class";
-
-/// A `VolumeSnapshotClass` or a `VolumeGroupSnapshotClass`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SnapshotClass {
-    /// Its name.
-    pub name: String,
-    /// Whether it is used where none is named.
-    pub is_default: bool,
-    /// `Delete` or `Retain`.
-    pub deletion_policy: String,
-}
 
 /// The classes, for snapshots of a volume or of a group of them; none at all if the cluster does not know such snapshots.
 pub async fn classes(client: &Client, of_groups: bool) -> Result<Option<Vec<SnapshotClass>>, kube::Error> {

@@ -120,6 +120,15 @@ impl Taken<'_> {
         self.snapshots.iter().find(|snapshot| snapshot.name_any() == name && belongs(*snapshot, self.job))
     }
 
+    /// Whether nothing is to be asked for any more.
+    #[must_use]
+    pub fn are_asked_for(&self) -> bool {
+        match self.source {
+            Source::GroupSnapshot => self.group().is_some(),
+            _ => (0..self.claims.len()).all(|place| self.of(place).is_some()),
+        }
+    }
+
     fn group(&self) -> Option<&VolumeGroupSnapshot> {
         self.groups.iter().find(|group| belongs(*group, self.job))
     }
@@ -250,24 +259,32 @@ pub fn is_for_a_copy(claim: &PersistentVolumeClaim) -> bool {
     })
 }
 
-/// Why no snapshots can be taken as the user asks for; each class with its name, whether it is a default, and its deletion policy.
-pub fn unfit_class<'a>(
-    wanted: &Snapshots,
-    classes: impl IntoIterator<Item = (&'a str, bool, &'a str)>,
-) -> Option<String> {
+/// A `VolumeSnapshotClass` or a `VolumeGroupSnapshotClass`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SnapshotClass {
+    /// Its name.
+    pub name: String,
+    /// Whether it is used where none is named.
+    pub is_default: bool,
+    /// `Delete` or `Retain`.
+    pub deletion_policy: String,
+}
+
+/// Why no snapshots can be taken as the user asks for, of the classes that there are.
+#[must_use]
+pub fn unfit_class(wanted: &Snapshots, classes: &[SnapshotClass]) -> Option<String> {
     let (kind, field, named) = match &wanted.group_class_name {
         Some(name) => ("VolumeGroupSnapshotClass", "groupClassName", Some(name)),
         None => ("VolumeSnapshotClass", "className", wanted.class_name.as_ref()),
     };
     let field = format!("spec.replication.driver.builtin.snapshots.{field}");
-    let found: Vec<(&str, bool, &str)> = classes
-        .into_iter()
-        .filter(|(name, is_default, _)| named.map_or(*is_default, |named| named == name))
-        .collect();
-    if let Some((name, ..)) = found.iter().find(|(_, _, policy)| *policy != "Delete") {
+    let meant = |class: &&SnapshotClass| named.map_or(class.is_default, |named| *named == class.name);
+    let found: Vec<&SnapshotClass> = classes.iter().filter(meant).collect();
+    if let Some(class) = found.iter().find(|class| class.deletion_policy != "Delete") {
         return Some(format!(
-            "{kind} {name} keeps what was deleted (deletionPolicy: Retain), so that the snapshot of every copy would stay: name one with \
-             deletionPolicy: Delete in {field}"
+            "{kind} {} keeps what was deleted (deletionPolicy: Retain), so that the snapshot of every copy would stay: name one with \
+             deletionPolicy: Delete in {field}",
+            class.name
         ));
     }
     match named {
@@ -322,6 +339,8 @@ mod tests {
     #[test]
     fn writers_hold_still_until_the_last_snapshot_is_taken() {
         assert_eq!(after(1, [Value::Null, Value::Null]), Progress::Taking);
+        let (job, claims, asked) = (job(), claims(), taken([Value::Null, Value::Null]));
+        assert!(of(&job, &claims, &asked).are_asked_for() && !of(&job, &claims, &asked[1..]).are_asked_for());
         assert_eq!(after(1, [cut(true), json!({"readyToUse": false})]), Progress::Taking);
         assert_eq!(after(1, [cut(true), cut(false)]), Progress::Taken);
         assert_eq!(after(900, [cut(true), cut(false)]), Progress::Taken, "drivers may upload for hours");
@@ -417,17 +436,22 @@ mod tests {
 
     #[test]
     fn a_class_must_be_there_and_delete_what_is_deleted() {
-        let classes = [("fast", true, "Delete"), ("kept", false, "Retain")];
+        let class = |name: &str, is_default, policy: &str| SnapshotClass {
+            name: name.to_owned(),
+            is_default,
+            deletion_policy: policy.to_owned(),
+        };
+        let classes = [class("fast", true, "Delete"), class("kept", false, "Retain")];
         let wanted =
             |name: Option<&str>| Snapshots { class_name: name.map(str::to_owned), group_class_name: None };
-        let unfit = |name| unfit_class(&wanted(name), classes);
+        let unfit = |name| unfit_class(&wanted(name), &classes);
         assert_eq!(unfit(None), None);
         assert_eq!(unfit(Some("fast")), None);
         assert!(unfit(Some("kept")).unwrap().contains("deletionPolicy: Retain"));
         assert!(unfit(Some("slow")).unwrap().contains("there is no VolumeSnapshotClass slow"));
-        assert!(unfit_class(&wanted(None), [classes[1]]).unwrap().contains("is a default one"));
+        assert!(unfit_class(&wanted(None), &classes[1..]).unwrap().contains("is a default one"));
         let together = Snapshots { class_name: None, group_class_name: Some("together".to_owned()) };
-        assert!(unfit_class(&together, classes).unwrap().contains("no VolumeGroupSnapshotClass together"));
+        assert!(unfit_class(&together, &classes).unwrap().contains("no VolumeGroupSnapshotClass together"));
     }
 
     #[test]

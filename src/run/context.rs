@@ -18,6 +18,11 @@ use crate::api::DataEmbassy;
 use crate::api::Site;
 use crate::plan::desired::Owner;
 
+/// Which embassy is to be looked at again.
+pub(super) fn target(owner: &Owner) -> ObjectRef<DataEmbassy> {
+    ObjectRef::new(&owner.name).within(&owner.namespace)
+}
+
 /// How the controller was started.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -37,6 +37,7 @@ use super::health::{self, Health};
 use super::hold_leftovers;
 use super::keeper::Keeper;
 use super::lease;
+use super::memory::Background;
 use super::metrics::Metrics;
 use super::sites;
 use super::telemetry::LogFormat;
@@ -141,7 +142,8 @@ async fn work(
     health.is_ready("keys");
     let (held, mut holds) = watch::channel(false);
     let leases: Api<Lease> = Api::namespaced(cluster.calls.clone(), &arguments.namespace);
-    let holding = Holding(tokio::spawn(lease::hold(leases, arguments.pod.clone(), held)));
+    // The renewals end with whatever ends the work.
+    let holding = Background(tokio::spawn(lease::hold(leases, arguments.pod.clone(), held)));
     // A candidate is ready too: it must not hold up a rolling update.
     health.is_ready("lease");
     while !*holds.borrow_and_update() {
@@ -181,15 +183,6 @@ async fn work(
     };
     drop(holding);
     result
-}
-
-/// Ends the renewals with whatever ends the work.
-struct Holding(tokio::task::JoinHandle<()>);
-
-impl Drop for Holding {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 fn keeper(arguments: &Arguments, cluster: &Cluster) -> Keeper {

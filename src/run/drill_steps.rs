@@ -5,8 +5,8 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::Time,
     jiff::Timestamp,
 };
-use kube::runtime::reflector::ObjectRef;
 
+use super::context::target;
 use super::error::RunError;
 use super::memory::Memory;
 use super::mover_jobs::{activate_arguments, restore_arguments};
@@ -221,7 +221,7 @@ impl Run<'_> {
                 apply(client, &self.owner.namespace, &[binding], &there).await?;
                 let (streams, namespace) = (context.streams.clone(), self.owner.namespace.clone());
                 let (checks, mut wake) = (self.drill.spec.checks.clone(), context.wake.clone());
-                let target = ObjectRef::new(&self.round.owner.name).within(&self.round.owner.namespace);
+                let target = target(&self.round.owner);
                 // Beside the reconciles: a check may take long, and nothing must wait for it.
                 rehearsal.checks = Some(tokio::spawn(async move {
                     let results = act::drill::check(&streams, &namespace, &checks, &workload.pods).await;

@@ -113,19 +113,31 @@ impl Round {
     /// Begins a drill when one is due by schedule, at a standby, and removes old reports of such.
     async fn schedule_drills(&self, record: &FailoverRecordSpec) -> Result<(), RunError> {
         let Some(wanted) = &self.embassy.spec.drills else { return Ok(()) };
+        self.remove_drills(&calendar::surplus(&self.seen.drills)).await?;
+        let due = self.drill_due(record).filter(|due| *due <= Timestamp::now());
+        let Some(due) = due else { return Ok(()) };
+        let mut drill = calendar::scheduled(wanted, &self.owner.name, due);
+        drill.metadata.labels = Some(self.owner.labels());
+        self.create_drill(&drill).await
+    }
+
+    /// Removes the objects of drills that have ended.
+    pub(super) async fn remove_drills(&self, ended: &[&Drill]) -> Result<(), RunError> {
         let api: Api<Drill> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
-        for old in calendar::surplus(&self.seen.drills) {
+        for old in ended {
             match api.delete(&old.name_any(), &DeleteParams::default()).await {
                 Ok(_) => {}
                 Err(kube::Error::Api(status)) if status.is_not_found() => {}
                 Err(error) => return Err(RunError::Cluster("remove the report of an old drill", error)),
             }
         }
-        let due = self.drill_due(record).filter(|due| *due <= Timestamp::now());
-        let Some(due) = due else { return Ok(()) };
-        let mut drill = calendar::scheduled(wanted, &self.owner.name, due);
-        drill.metadata.labels = Some(self.owner.labels());
-        match api.create(&PostParams::default(), &drill).await {
+        Ok(())
+    }
+
+    /// Creates a drill; one of that name is the same.
+    pub(super) async fn create_drill(&self, drill: &Drill) -> Result<(), RunError> {
+        let api: Api<Drill> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
+        match api.create(&PostParams::default(), drill).await {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
             Err(error) => Err(RunError::Cluster("begin the drill that is due", error)),

@@ -7,12 +7,12 @@ use std::{
 
 use futures::SinkExt;
 use k8s_openapi::{api::batch::v1::Job, jiff::Timestamp};
-use kube::{Api, Resource, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
 
-use super::context::Context;
+use super::context::{Context, target};
 use super::error::RunError;
 use super::link::{self, Links};
-use super::memory::{Courier, Memory};
+use super::memory::{Background, Memory};
 use super::parties::Parties;
 use super::round::Round;
 use crate::act;
@@ -487,10 +487,10 @@ impl Round {
         }
     }
 
-    fn courier(&self, post: Correspondence, site: String, mut after: i64) -> Courier {
+    fn courier(&self, post: Correspondence, site: String, mut after: i64) -> Background {
         let mut wake = self.context.wake.clone();
-        let target = ObjectRef::new(&self.owner.name).within(&self.owner.namespace);
-        Courier(tokio::spawn(async move {
+        let target = target(&self.owner);
+        Background(tokio::spawn(async move {
             let wait = Duration::from_secs(25);
             while let Ok(letters) =
                 post.vault.mail(&post.owner.namespace, &post.owner.name, &site, after, wait).await

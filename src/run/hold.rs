@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use futures::SinkExt;
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Time, jiff::Timestamp};
-use kube::{Resource, ResourceExt, runtime::reflector::ObjectRef};
+use kube::{Resource, ResourceExt};
 use tokio::task::JoinHandle;
 
-use super::context::Context;
+use super::context::{Context, target};
 use super::error::RunError;
 use super::memory::Memory;
 use super::movers::ended;
@@ -205,10 +205,6 @@ impl Hold<'_> {
         let about = self.record.object_ref(&());
         act::report::event(&self.context.client, about, true, reason, "Hook", message).await;
     }
-}
-
-fn target(owner: &Owner) -> ObjectRef<crate::api::DataEmbassy> {
-    ObjectRef::new(&owner.name).within(&owner.namespace)
 }
 
 impl Round {

@@ -69,13 +69,13 @@ pub struct Way {
     /// When the last report was sent.
     pub sent: Option<Instant>,
     /// Waits for mail.
-    pub courier: Option<Courier>,
+    pub courier: Option<Background>,
 }
 
-/// A task that waits for mail; it ends with this handle.
-pub struct Courier(pub tokio::task::JoinHandle<()>);
+/// A task that ends with this handle.
+pub struct Background(pub tokio::task::JoinHandle<()>);
 
-impl Drop for Courier {
+impl Drop for Background {
     fn drop(&mut self) {
         self.0.abort();
     }

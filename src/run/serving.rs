@@ -1,10 +1,7 @@
 //! Readers of a standby: drills that stay, one after the other. What is served is never touched; it is exchanged for another one.
 
 use k8s_openapi::{api::core::v1::Service, jiff::Timestamp};
-use kube::{
-    Api, Resource, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
-};
+use kube::{Api, Resource, ResourceExt, api::ListParams};
 
 use super::drill_steps::Run;
 use super::error::RunError;
@@ -42,15 +39,8 @@ impl Round {
         memory: &Memory,
         record: &FailoverRecordSpec,
     ) -> Result<(), RunError> {
-        let api: Api<Drill> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         let wanted = self.hinders_serving(record).is_none();
-        for old in serving::ended(&self.seen.drills, wanted) {
-            match api.delete(&old.name_any(), &DeleteParams::default()).await {
-                Ok(_) => {}
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
-                Err(error) => return Err(RunError::Cluster("remove a drill that served readers", error)),
-            }
-        }
+        self.remove_drills(&serving::ended(&self.seen.drills, wanted)).await?;
         if !wanted || self.embassy.spec.suspend {
             return Ok(());
         }
@@ -62,11 +52,7 @@ impl Round {
         let mut drill = serving::next(&reading, &self.owner, now);
         // Nobody else would end it once the DataEmbassy is gone, nor remove the names that lead to it.
         drill.metadata.owner_references = self.embassy.owner_ref(&()).map(|embassy| vec![embassy]);
-        match api.create(&PostParams::default(), &drill).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-            Err(error) => Err(RunError::Cluster("begin to serve readers", error)),
-        }
+        self.create_drill(&drill).await
     }
 
     /// Why a drill that serves must end: nothing is to be served here, or a newer one serves.
@@ -112,7 +98,7 @@ impl Run<'_> {
             }
         };
         let message = format!("{point} is served by {}{without}", names.join(", "));
-        if self.status.phase != Some(DrillPhase::Serving) {
+        if !self.drill.serves() {
             let about = self.drill.object_ref(&());
             act::report::event(&context.client, about, false, "Serving", "Drill", &message).await;
         }

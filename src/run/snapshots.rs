@@ -10,11 +10,10 @@ use kube::{
     runtime::{WatchStreamExt, reflector::ObjectRef, watcher},
 };
 use serde::de::DeserializeOwned;
-use tokio::task::JoinHandle;
 
-use super::context::Context;
+use super::context::{Context, target};
 use super::error::RunError;
-use super::memory::Memory;
+use super::memory::{Background, Memory};
 use super::movers::credentials;
 use super::round::Round;
 use crate::act;
@@ -32,13 +31,7 @@ use crate::plan::task::{Source, Task};
 /// Waits for news of the snapshots of a Job; ends with this handle.
 pub struct Watching {
     job: String,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Watching {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
+    _task: Background,
 }
 
 impl Watching {
@@ -50,7 +43,7 @@ impl Watching {
             }
             _ => tokio::spawn(news::<VolumeSnapshot>(client, job.clone(), wake, target)),
         };
-        Self { job: job.name_any(), task }
+        Self { job: job.name_any(), _task: Background(task) }
     }
 }
 
@@ -98,8 +91,7 @@ impl Round {
                  spec.replication.driver.builtin.copyMethod: Direct"
             )));
         };
-        let known = classes.iter().map(|it| (it.name.as_str(), it.is_default, it.deletion_policy.as_str()));
-        Ok(unfit_class(&wanted, known))
+        Ok(unfit_class(&wanted, &classes))
     }
 
     /// What a copy of the running register reads.
@@ -122,7 +114,7 @@ impl Round {
         self.taken(job, manifest, source).progress(longest, Timestamp::now())
     }
 
-    /// Asks for the snapshots of a Job that is there.
+    /// Asks for the snapshots of a Job that is there, those that are not there yet, and waits for news of them.
     pub(super) async fn take_snapshots(
         &self,
         memory: &mut Memory,
@@ -131,8 +123,10 @@ impl Round {
         source: Source,
     ) -> Result<(), RunError> {
         if memory.snapshots.as_ref().is_none_or(|watching| watching.job != job.name_any()) {
-            let target = ObjectRef::new(&self.owner.name).within(&self.owner.namespace);
-            memory.snapshots = Some(Watching::start(&self.context, job, source, target));
+            memory.snapshots = Some(Watching::start(&self.context, job, source, target(&self.owner)));
+        }
+        if self.taken(job, manifest, source).are_asked_for() {
+            return Ok(());
         }
         match self.ask_for_snapshots(job, manifest, source).await {
             Ok(()) => Ok(()),

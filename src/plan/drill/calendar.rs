@@ -6,7 +6,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::super::schedule;
-use super::serving::fitted;
+use super::fitted;
 use crate::api::{
     Drill, EMBASSY_LABEL,
     data_embassy::LastDrill,

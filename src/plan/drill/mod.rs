@@ -128,7 +128,7 @@ pub fn hindrance(record: &FailoverRecordSpec, suspended: bool) -> Option<String>
 /// The status of a drill that begins now with that point.
 #[must_use]
 pub fn begun(point: &Manifest, namespace: String, now: Timestamp) -> DrillStatus {
-    let age = Duration::try_from(now.duration_since(point.cut_time.0)).unwrap_or_default();
+    let age = since(&point.cut_time, now);
     DrillStatus {
         phase: Some(DrillPhase::Restoring),
         message: Some("restoring the volumes from the vault".to_owned()),
@@ -153,21 +153,26 @@ pub fn ready(status: &DrillStatus, now: Timestamp) -> DrillStatus {
     }
 }
 
+/// How long ago that was; no time where a clock was set back.
 fn since(then: &Time, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(then.0)).unwrap_or_default()
 }
 
 /// How long a workload that is to serve readers may take to become ready.
 const START: Duration = Duration::from_mins(10);
-/// Longest name of a namespace.
+/// Longest name of a namespace, of a Service and of a `Drill`.
 const LONGEST_NAME: usize = 63;
 
 /// The namespace of a drill: told apart by its uid, so that no other drill ever had it.
 #[must_use]
 pub fn namespace_name(protected: &str, uid: &str) -> String {
     let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    let suffix = format!("-drill-{short}");
-    let kept: String = protected.chars().take(LONGEST_NAME - suffix.len()).collect();
+    fitted(protected, &format!("-drill-{short}"))
+}
+
+/// A name that is cut so that it fits with what stands behind it.
+fn fitted(name: &str, suffix: &str) -> String {
+    let kept: String = name.chars().take(LONGEST_NAME - suffix.len()).collect();
     format!("{}{suffix}", kept.trim_end_matches('-'))
 }
 

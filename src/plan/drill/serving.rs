@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use k8s_openapi::{
     api::core::v1::{Service, ServiceSpec},
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
     jiff::Timestamp,
 };
 use kube::ResourceExt;
 
 use super::super::desired::Owner;
+use super::{LONGEST_NAME, fitted, since};
 use crate::api::{
     Drill,
     drill::{DrillPhase, DrillSpec},
@@ -24,8 +25,6 @@ const PAUSE: Duration = Duration::from_mins(5);
 const TIMEOUT: &str = "7d";
 /// What the Services that readers use are called after those of the register.
 const SUFFIX: &str = "-reading";
-/// Longest name of a Service.
-const LONGEST_NAME: usize = 63;
 /// So long an older one stays after a newer one is served: readers may have asked for the name just before.
 const LINGER: Duration = Duration::from_secs(20);
 
@@ -38,7 +37,7 @@ fn all(drills: &[Drill]) -> impl Iterator<Item = &Drill> {
 #[must_use]
 pub fn serving(drills: &[Drill]) -> Vec<&Drill> {
     let mut found: Vec<&Drill> = all(drills).filter(|drill| drill.serves()).collect();
-    found.sort_by_key(|drill| std::cmp::Reverse(since(drill)));
+    found.sort_by_key(|drill| std::cmp::Reverse(begun(drill)));
     found
 }
 
@@ -52,7 +51,7 @@ pub fn leads(drill: &Drill, drills: &[Drill]) -> bool {
 #[must_use]
 pub fn replaced(drill: &Drill, drills: &[Drill], now: Timestamp) -> Option<String> {
     let newest = serving(drills).first().copied().filter(|newest| newest.uid() != drill.uid())?;
-    let noticed = since(newest).is_some_and(|since| age(since, now) >= LINGER);
+    let noticed = begun(newest).is_some_and(|begun| since(begun, now) >= LINGER);
     let point = newest.status.as_ref()?.recovery_point.as_ref()?;
     noticed.then(|| format!("{point} is served now"))
 }
@@ -74,12 +73,12 @@ pub fn is_due(reading: &Reading, drills: &[Drill], newest: &PointRef, now: Times
     let failed = all(drills).filter(|drill| failed(drill) && as_wanted(drill)).filter_map(over).max();
     let under_way = all(drills).any(|drill| !drill.has_ended() && !drill.serves());
     let is_exchanged = serving(drills).len() > 1;
-    if under_way || is_exchanged || failed.is_some_and(|at| age(at, now) < every.max(PAUSE)) {
+    if under_way || is_exchanged || failed.is_some_and(|at| since(at, now) < every.max(PAUSE)) {
         return false;
     }
     let Some(served) = serving(drills).first().copied() else { return true };
     let point = served.status.as_ref().and_then(|status| status.recovery_point.as_ref());
-    let is_old = since(served).is_none_or(|since| age(since, now) >= every);
+    let is_old = begun(served).is_none_or(|begun| since(begun, now) >= every);
     !as_wanted(served) || (point < Some(newest) && is_old)
 }
 
@@ -98,12 +97,6 @@ pub fn next(reading: &Reading, owner: &Owner, now: Timestamp) -> Drill {
     let mut drill = Drill::new(&fitted(&owner.name, &suffix), spec);
     drill.metadata.labels = Some(owner.labels());
     drill
-}
-
-/// A name that is cut so that it fits with what stands behind it.
-pub(super) fn fitted(name: &str, suffix: &str) -> String {
-    let kept: String = name.chars().take(LONGEST_NAME - suffix.len()).collect();
-    format!("{}{suffix}", kept.trim_end_matches('-'))
 }
 
 /// Names that stay while what is behind them is exchanged: for each Service of the register one in the protected namespace, and the
@@ -163,9 +156,9 @@ pub struct Standing {
 #[must_use]
 pub fn standing(drills: &[Drill]) -> Standing {
     let served = serving(drills).first().copied();
-    let point = |drill: &Drill| Some((drill.status.as_ref()?.recovery_point.clone()?, since(drill)?));
+    let point = |drill: &Drill| Some((drill.status.as_ref()?.recovery_point.clone()?, begun(drill)?.0));
     let last = all(drills).filter(|drill| failed(drill)).max_by_key(|drill| over(drill));
-    let is_news = |last: &&Drill| served.is_none_or(|served| since(served) < over(last));
+    let is_news = |last: &&Drill| served.is_none_or(|served| begun(served) < over(last));
     let message = |drill: &Drill| drill.status.as_ref()?.message.clone();
     let unready = |drill: &Drill| {
         let check = drill.status.as_ref()?.checks.iter().find(|check| !check.passed)?;
@@ -184,22 +177,16 @@ fn failed(drill: &Drill) -> bool {
     drill.status.as_ref().and_then(|status| status.phase) == Some(DrillPhase::Failed)
 }
 
-fn since(drill: &Drill) -> Option<Timestamp> {
-    Some(drill.status.as_ref()?.ready_at.as_ref()?.0)
+fn begun(drill: &Drill) -> Option<&Time> {
+    drill.status.as_ref()?.ready_at.as_ref()
 }
 
-fn over(drill: &Drill) -> Option<Timestamp> {
-    Some(drill.status.as_ref()?.ended_at.as_ref()?.0)
-}
-
-fn age(then: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(now.duration_since(then)).unwrap_or_default()
+fn over(drill: &Drill) -> Option<&Time> {
+    drill.status.as_ref()?.ended_at.as_ref()
 }
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-
     use super::*;
     use crate::api::drill::{CheckResult, DrillStatus};
 

@@ -133,6 +133,26 @@ pub fn client_through(material: &Material, forward: Option<&Forward>) -> Result<
         .map_err(|error| TlsError::Client(error.to_string()))
 }
 
+/// A client of a server that asks for no certificate, such as an object store: TLS 1.2 or 1.3 with `ca` alone, or, without it,
+/// no TLS.
+pub fn storage_client(ca: Option<&str>) -> Result<reqwest::Client, TlsError> {
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| TlsError::Client(error.to_string()))?
+        .with_root_certificates(ca.map_or_else(|| Ok(RootCertStore::empty()), authorities)?)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(config)
+        .https_only(ca.is_some())
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE)
+        .build()
+        .map_err(|error| TlsError::Client(error.to_string()))
+}
+
 /// An HTTPS client for blocking code. Each request sets its own time limit.
 pub fn blocking_client(material: &Material) -> Result<reqwest::blocking::Client, TlsError> {
     blocking_client_through(material, None)

@@ -219,7 +219,7 @@ impl World {
     /// Started again when nobody sends anything, the vault has thrown away what kills cut off.
     fn clear_vault(&mut self) {
         self.undisturb_vault();
-        let left = fs::read_dir(self.vault.store("tmp")).unwrap().count();
+        let left = fs::read_dir(self.vault.uploads()).unwrap().count();
         assert_eq!(left, 0, "uploads that a kill cut off");
     }
 

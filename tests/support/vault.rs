@@ -7,11 +7,13 @@ use std::{
     net::{SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command},
+    sync::Arc,
     thread::JoinHandle,
     time::Duration,
 };
 
 use data_embassy::{
+    api::duration,
     trust::{
         certificates::Authority,
         identity::Role,
@@ -20,14 +22,19 @@ use data_embassy::{
     vault::{
         client::{RepositoryClient, VaultClient},
         protocol::Policy,
-        server::{Arguments, Server, VaultError},
+        server::{Arguments, BucketArguments, Server, VaultError},
     },
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-/// A vault of site `luxembourg`. Stops when dropped.
+use super::object_store::ObjectStore;
+
+/// The bucket of a vault that keeps its store in one.
+pub const BUCKET: &str = "vault";
+
+/// A vault of site `luxembourg`, in a folder, or, if `VAULT_STORE` is `bucket`, in a bucket. Stops when dropped.
 pub struct TestVault {
     /// Its store and its certificates.
     pub folder: TempDir,
@@ -39,6 +46,8 @@ pub struct TestVault {
     pub health: SocketAddr,
     arguments: Arguments,
     running: Option<Running>,
+    /// Where its bucket is; others on the same store hold it, too.
+    pub objects: Option<Arc<ObjectStore>>,
 }
 
 enum Running {
@@ -57,6 +66,11 @@ fn end(mut child: Child) {
 /// An address that nobody listens at.
 fn free_address() -> SocketAddr {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).unwrap()
+}
+
+/// Whether this run is about vaults in buckets.
+pub fn is_in_bucket() -> bool {
+    std::env::var("VAULT_STORE").is_ok_and(|store| store == "bucket")
 }
 
 impl TestVault {
@@ -88,6 +102,7 @@ impl TestVault {
         let mut arguments = Arguments {
             site: "luxembourg".to_owned(),
             root: folder.path().join("store"),
+            bucket: BucketArguments::default(),
             tls: folder.path().join("tls"),
             listen: any,
             health_listen: any,
@@ -96,9 +111,15 @@ impl TestVault {
             immutable_for: Duration::from_hours(1),
             sweep_every: Duration::from_hours(24),
         };
+        let objects = is_in_bucket().then(|| {
+            let objects = ObjectStore::start();
+            objects.bucket(BUCKET, Some(("COMPLIANCE", 1)));
+            arguments.bucket = objects.arguments(BUCKET);
+            Arc::new(objects)
+        });
         change(&mut arguments);
         fs::create_dir(&arguments.tls).unwrap();
-        let vault = Self { folder, authority, address: any, health: any, arguments, running: None };
+        let vault = Self { folder, authority, address: any, health: any, arguments, running: None, objects };
         vault.renew();
         fs::write(vault.arguments.tls.join("ca.crt"), vault.authority.certificate_pem()).unwrap();
         vault
@@ -140,10 +161,14 @@ impl TestVault {
         program.arg("vault").args([
             flag("site", &arguments.site),
             flag("root", &arguments.root.display()),
+            flag("sweep-every", &duration::format(arguments.sweep_every)),
             flag("tls", &arguments.tls.display()),
             flag("listen", &arguments.listen),
             flag("health-listen", &arguments.health_listen),
         ]);
+        if let (Some(bucket), Some(endpoint)) = (&arguments.bucket.bucket, &arguments.bucket.bucket_endpoint) {
+            program.args([flag("bucket", bucket), flag("bucket-endpoint", endpoint)]);
+        }
         (self.address, self.health) = (arguments.listen, arguments.health_listen);
         self.running = Some(Running::Program(program.env("RUST_LOG", "warn").spawn().unwrap()));
         while !self.try_health("/readyz").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
@@ -257,7 +282,13 @@ impl TestVault {
 
     /// A folder of the store.
     pub fn store(&self, path: &str) -> PathBuf {
-        self.arguments.root.join(path)
+        let root = self.objects.as_ref().map(|objects| objects.folder(BUCKET));
+        root.as_ref().unwrap_or(&self.arguments.root).join(path)
+    }
+
+    /// Where uploads under way lie.
+    pub fn uploads(&self) -> PathBuf {
+        self.arguments.root.join("tmp")
     }
 
     /// A file that the vault's certificates are read from.

@@ -190,7 +190,7 @@ fn no_path_leaves_the_store() {
 }
 
 #[test]
-fn a_store_has_one_vault() {
+fn a_folder_has_one_vault() {
     let vault = TestVault::start();
     assert!(matches!(vault.second(), Err(VaultError::InUse(_))));
 }

@@ -1,23 +1,33 @@
 //! The vault's own time: seconds that it ran, over all its starts. Nobody's wall clock makes anything older.
 
 use std::{
-    fs, io,
-    path::PathBuf,
-    sync::{Mutex, PoisonError},
+    io,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
 use serde::{Deserialize, Serialize};
 
-use super::disk::Workshop;
+use super::store::Store;
 
-/// The time, kept on disk; at a stop, what ran since it was last written is lost.
+/// Where the time is kept.
+const OBJECT: &str = "clock";
+
+/// The time, kept in the store; at a stop, what ran since it was last written is lost. Of several vaults on one store one writes it
+/// down and the others take it from there, so that it never goes faster than time.
 pub struct Clock {
-    file: PathBuf,
-    kept: Mutex<(Kept, Instant)>,
+    store: Arc<dyn Store>,
+    known: Mutex<Known>,
 }
 
-/// What the disk says, in seconds.
+/// What was read or written last.
+struct Known {
+    text: Option<Vec<u8>>,
+    kept: Kept,
+    since: Instant,
+}
+
+/// What the store says, in seconds.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Kept {
@@ -29,70 +39,108 @@ struct Kept {
 
 impl Clock {
     /// Reads how long the vault ran before.
-    pub fn open(file: PathBuf) -> io::Result<Self> {
-        let kept = match fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(|error| {
-                let text = format!(
-                    "{} is damaged ({error}): write {{\"ran\":0,\"swept\":0}} into it, and everything counts as young",
-                    file.display()
-                );
-                io::Error::new(io::ErrorKind::InvalidData, text)
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Kept::default(),
-            Err(error) => return Err(error),
-        };
-        Ok(Self { file, kept: Mutex::new((kept, Instant::now())) })
+    pub fn open(store: Arc<dyn Store>) -> io::Result<Self> {
+        let known = read(&*store)?;
+        Ok(Self { store, known: Mutex::new(known) })
     }
 
     /// Seconds so far.
     #[must_use]
     pub fn now(&self) -> i64 {
-        self.read().ran
+        self.known().now().ran
     }
 
     /// Seconds since the last round began.
     #[must_use]
     pub fn since_sweep(&self) -> i64 {
-        let kept = self.read();
-        kept.ran.saturating_sub(kept.swept)
+        let now = self.known().now();
+        now.ran.saturating_sub(now.swept)
     }
 
-    /// Writes the time down. Blocking.
-    pub fn keep(&self, workshop: &Workshop) -> io::Result<()> {
-        workshop.replace(&self.file, &serde_json::to_vec(&self.read())?)
+    /// Writes the time down, and that a round begins now if it does; false if another vault has done so meanwhile, whose time holds
+    /// then and whose round it is. Blocking.
+    pub fn keep(&self, begins_sweep: bool) -> io::Result<bool> {
+        let (text, mut kept) = {
+            let known = self.known();
+            (known.text.clone(), known.now())
+        };
+        if begins_sweep {
+            kept.swept = kept.ran;
+        }
+        let written = serde_json::to_vec(&kept)?;
+        let is_ours = self.store.exchange(OBJECT, text.as_deref(), &written)?;
+        let next = if is_ours {
+            Known { text: Some(written), kept, since: Instant::now() }
+        } else {
+            read(&*self.store)?
+        };
+        *self.known() = next;
+        Ok(is_ours)
     }
 
-    /// A round begins now.
-    pub fn begin_sweep(&self) {
-        let ran = self.read().ran;
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).0.swept = ran;
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
-    fn read(&self) -> Kept {
-        let (kept, start) = *self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        let ran = kept.ran.saturating_add(i64::try_from(start.elapsed().as_secs()).unwrap_or(i64::MAX));
-        Kept { ran, ..kept }
+impl Known {
+    fn now(&self) -> Kept {
+        let passed = i64::try_from(self.since.elapsed().as_secs()).unwrap_or(i64::MAX);
+        Kept { ran: self.kept.ran.saturating_add(passed), ..self.kept }
     }
+}
+
+fn read(store: &dyn Store) -> io::Result<Known> {
+    let text = match store.read(OBJECT) {
+        Ok(text) => Some(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    let kept = text.as_deref().map_or_else(|| Ok(Kept::default()), serde_json::from_slice).map_err(|error| {
+        let text = format!(
+            "'{OBJECT}' in the store is damaged ({error}): write {{\"ran\":0,\"swept\":0}} into it, and everything counts as young"
+        );
+        io::Error::new(io::ErrorKind::InvalidData, text)
+    })?;
+    Ok(Known { text, kept, since: Instant::now() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vault::server::directory::Directory;
+
+    fn store(root: &tempfile::TempDir) -> Arc<dyn Store> {
+        Arc::new(Directory::open(root.path()).unwrap())
+    }
 
     #[test]
     fn time_goes_on_where_it_was_written_down() {
         let root = tempfile::tempdir().unwrap();
-        let workshop = Workshop::open(root.path().join("tmp")).unwrap();
-        let file = root.path().join("clock");
-        assert_eq!(Clock::open(file.clone()).unwrap().now(), 0);
-        fs::write(&file, r#"{"ran":86400,"swept":400}"#).unwrap();
-        let clock = Clock::open(file.clone()).unwrap();
+        let store = store(&root);
+        let open = || Clock::open(Arc::clone(&store));
+        assert_eq!(open().unwrap().now(), 0);
+        store.replace(OBJECT, br#"{"ran":86400,"swept":400}"#).unwrap();
+        let clock = open().unwrap();
         assert!((86_400..86_460).contains(&clock.now()) && clock.since_sweep() >= 86_000);
-        clock.begin_sweep();
-        clock.keep(&workshop).unwrap();
-        let clock = Clock::open(file.clone()).unwrap();
+        assert!(clock.keep(true).unwrap());
+        let clock = open().unwrap();
         assert!(clock.now() >= 86_400 && clock.since_sweep() < 60);
-        fs::write(&file, "long ago").unwrap();
-        assert!(Clock::open(file).is_err());
+        store.replace(OBJECT, b"long ago").unwrap();
+        assert!(open().is_err());
+    }
+
+    #[test]
+    fn one_of_two_vaults_writes_and_the_other_follows() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store(&root);
+        let [one, other] = [Clock::open(Arc::clone(&store)).unwrap(), Clock::open(Arc::clone(&store)).unwrap()];
+        one.known().kept.ran = 1_000;
+        assert!(one.keep(true).unwrap());
+        assert!(!other.keep(true).unwrap(), "the round is the first one's");
+        assert!((1_000..1_060).contains(&other.now()) && other.since_sweep() < 60);
+        other.known().kept.ran += 1;
+        assert!(other.keep(false).unwrap(), "the next time may be its own");
+        assert!(!one.keep(false).unwrap());
     }
 }

@@ -1,10 +1,6 @@
 //! A manifest is taken only if all that its recovery point needs is stored: a point with holes would be noticed when it is needed.
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeSet, io};
 
 use serde::Deserialize;
 
@@ -14,10 +10,13 @@ use crate::vault::inventory::{DEPTH, Inventory, KIND};
 use super::{
     refusal::Refusal,
     route::{Kind, is_digest},
+    store::{Store, exists},
 };
 
 /// Longest inventory, with all that it builds on, that is judged: about 400,000 packs. Memory must not depend on who uploads.
 const LONGEST: u64 = 32 << 20;
+/// In a bucket, more objects than these are looked for in lists: one by one each would be a request.
+const FEW: usize = 64;
 
 /// As much of a manifest as the vault understands.
 #[derive(Deserialize)]
@@ -33,18 +32,24 @@ pub struct Contents {
     pub inventory: String,
 }
 
-/// Refuses a manifest whose point needs what `repository` does not hold. A text that names no inventory is not the vault's to
-/// judge: its readers do not count it.
-pub fn check(text: &str, repository: &Path) -> Result<(), Refusal> {
+/// Refuses a manifest whose point needs what `repository` does not hold, or what is in `going`. A text that names no inventory is not
+/// the vault's to judge: its readers do not count it.
+pub fn check(
+    text: &str,
+    store: &dyn Store,
+    repository: &str,
+    going: &BTreeSet<String>,
+) -> Result<(), Refusal> {
     let payload = Envelope::parse(text).map(|envelope| envelope.payload);
     let manifest = payload.ok().and_then(|payload| serde_json::from_str::<Manifest>(&payload).ok());
     let Some(name) = manifest.map(|manifest| manifest.contents.inventory).filter(|name| is_digest(name))
     else {
         return Ok(());
     };
-    let Some(mut missing) = needed(&name, repository)? else { return Ok(()) };
-    missing.insert("config".to_owned());
-    missing.retain(|object| !path_of(repository, object).is_some_and(|path| path.is_file()));
+    let Some(mut needed) = needed(&name, store, repository)? else { return Ok(()) };
+    needed.insert("config".to_owned());
+    let mut missing = absent(&needed, store, repository)?;
+    missing.extend(needed.intersection(going).cloned());
     match missing.first() {
         None => Ok(()),
         Some(first) => Err(Refusal::Incomplete { first: first.clone(), count: missing.len() }),
@@ -52,22 +57,18 @@ pub fn check(text: &str, repository: &Path) -> Result<(), Refusal> {
 }
 
 /// What an inventory and all that it builds on name; nothing if that is too long to judge.
-fn needed(name: &str, repository: &Path) -> Result<Option<BTreeSet<String>>, Refusal> {
+fn needed(name: &str, store: &dyn Store, repository: &str) -> Result<Option<BTreeSet<String>>, Refusal> {
     let (mut line, mut length) = (vec![], 0);
     let mut next = Some(name.to_owned());
     while let Some(name) = next.take() {
         let object = format!("{KIND}/{name}");
         let incomplete = || Refusal::Incomplete { first: object.clone(), count: 1 };
-        let path = path_of(repository, &object).ok_or_else(incomplete)?;
-        length += match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(incomplete()),
-            metadata => metadata?.len(),
-        };
+        let stored = stored_at(repository, &object).ok_or_else(incomplete)?;
+        length += store.size(&stored)?.ok_or_else(incomplete)?;
         if length > LONGEST {
             return Ok(None);
         }
-        let content = fs::read(path)?;
-        let read = Inventory::parse(&content).map_err(|_| incomplete())?;
+        let read = Inventory::parse(&store.read(&stored)?).map_err(|_| incomplete())?;
         next.clone_from(&read.base);
         line.push(read);
         if line.len() > usize::try_from(DEPTH).unwrap_or(usize::MAX) + 1 {
@@ -79,12 +80,34 @@ fn needed(name: &str, repository: &Path) -> Result<Option<BTreeSet<String>>, Ref
     Ok(Some(needed))
 }
 
-/// The file of an object such as `data/<sha256>`; nothing for what is no name of one.
-fn path_of(repository: &Path, object: &str) -> Option<PathBuf> {
+/// Those of the objects that are not stored.
+fn absent(needed: &BTreeSet<String>, store: &dyn Store, repository: &str) -> io::Result<BTreeSet<String>> {
+    let listed: Option<BTreeSet<String>> = if store.is_shared() && needed.len() > FEW {
+        let listed = store.list(repository)?;
+        Some(listed.into_iter().map(|entry| format!("{repository}/{}", entry.name)).collect())
+    } else {
+        None
+    };
+    let mut absent = BTreeSet::new();
+    for object in needed {
+        let is_stored = match (stored_at(repository, object), &listed) {
+            (None, _) => false,
+            (Some(stored), Some(listed)) => listed.contains(&stored),
+            (Some(stored), None) => exists(store, &stored)?,
+        };
+        if !is_stored {
+            absent.insert(object.clone());
+        }
+    }
+    Ok(absent)
+}
+
+/// Where an object such as `data/<sha256>` lies; nothing for what is no name of one.
+fn stored_at(repository: &str, object: &str) -> Option<String> {
     if object == "config" {
-        return Some(repository.join("config"));
+        return Some(format!("{repository}/config"));
     }
     let (kind, name) = object.split_once('/')?;
     let kind = Kind::parse(kind).ok().filter(|_| is_digest(name))?;
-    Some(kind.file(repository, name))
+    Some(kind.object(repository, name))
 }

@@ -48,6 +48,9 @@ impl Workshop {
 
     /// Writes a whole small file at `target`, whatever was there.
     pub fn replace(&self, target: &Path, content: &[u8]) -> io::Result<()> {
+        if let Some(folder) = target.parent() {
+            make_folders(folder)?;
+        }
         fs::rename(&self.written(content)?.path, target)?;
         sync_parent(target)
     }
@@ -66,6 +69,12 @@ pub struct Unfinished {
 }
 
 impl Unfinished {
+    /// Where its bytes are.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Gives the synced file its name, if that is free. Durable when it returns.
     pub fn publish(self, target: &Path) -> io::Result<Published> {
         if let Some(folder) = target.parent() {
@@ -120,29 +129,6 @@ pub fn make_folders(folder: &Path) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => sync_parent(folder),
     }
-}
-
-/// Bytes of all files below `folder`; none if it does not exist.
-pub fn size_of(folder: &Path) -> io::Result<u64> {
-    let mut sum = 0;
-    for entry in walkdir::WalkDir::new(folder) {
-        match entry.and_then(|entry| entry.metadata()) {
-            Ok(metadata) if metadata.is_file() => sum += metadata.len(),
-            Ok(_) => {}
-            Err(error) => {
-                let error = io::Error::from(error);
-                if error.kind() != io::ErrorKind::NotFound {
-                    return Err(error);
-                }
-            }
-        }
-    }
-    Ok(sum)
-}
-
-/// A document. What the disk damaged is served all the same: its reader checks the signature, and so can say which it was.
-pub fn text_of(path: &Path) -> io::Result<String> {
-    Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())
 }
 
 /// Names in `folder`; none if it does not exist.
@@ -216,13 +202,4 @@ mod tests {
         assert_eq!(names_in(&folder).unwrap(), Vec::<String>::new());
     }
 
-    #[test]
-    fn sizes_are_those_of_files() {
-        let root = tempfile::tempdir().unwrap();
-        fs::create_dir(root.path().join("a")).unwrap();
-        fs::write(root.path().join("a/x"), [0; 10]).unwrap();
-        fs::write(root.path().join("y"), [0; 5]).unwrap();
-        assert_eq!(size_of(root.path()).unwrap(), 15);
-        assert_eq!(size_of(&root.path().join("none")).unwrap(), 0);
-    }
 }

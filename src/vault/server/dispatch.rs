@@ -38,10 +38,10 @@ pub async fn handle(
         (Err(error), _) => Err(Refusal::from(error.clone())),
         (_, _) if parts.method == Method::DELETE => Err(Refusal::NeverDeletes),
         (_, Err(refusal)) => Err(refusal),
-        (Ok(peer), Ok(route)) => {
-            let request = Query { vault, peer, policy: vault.policies.get(&peer.site), parts: &parts };
-            request.answer(route, &mut upload).await
-        }
+        (Ok(peer), Ok(route)) => match policy_of(vault, &peer.site).await {
+            Ok(policy) => Query { vault, peer, policy, parts: &parts }.answer(route, &mut upload).await,
+            Err(refusal) => Err(refusal),
+        },
     };
     let response = answer.unwrap_or_else(|refusal| {
         note(vault, peer, &parts, &refusal);
@@ -51,6 +51,14 @@ pub async fn handle(
     vault.metrics.received(upload.received());
     vault.metrics.answered(class, response.status().as_u16(), length(&parts, &response));
     response
+}
+
+async fn policy_of(vault: &Arc<Vault>, site: &str) -> Result<Option<Policy>, Refusal> {
+    if vault.policies.are_stale() {
+        let vault = Arc::clone(vault);
+        blocking(move || Ok(vault.policies.refresh()?)).await?;
+    }
+    Ok(vault.policies.get(site))
 }
 
 /// A request whose caller is known.
@@ -70,7 +78,7 @@ impl Query<'_> {
         match route {
             Route::WhoAmI if get => Ok(about::who_am_i(self)),
             Route::Keys if get => about::keys(self).await,
-            Route::Embassies if get => about::embassies(self),
+            Route::Embassies if get => about::embassies(self).await,
             Route::Epochs(place) if get => points::epochs(self, &place).await,
             Route::Policy(site) if method == Method::PUT => about::set_policy(self, site, upload).await,
             Route::Repository(place, slug) if method == Method::POST => {
@@ -97,7 +105,7 @@ impl Query<'_> {
             Route::Point(place, slug, sequence) if method == Method::PUT => {
                 points::put(self, &place, &slug, sequence, upload).await
             }
-            Route::Mailboxes(place) if get => mail::mailboxes(self, &place),
+            Route::Mailboxes(place) if get => mail::mailboxes(self, &place).await,
             Route::Letters(place, author) if get => mail::letters(self, &place, &author).await,
             Route::Letter(place, author, sequence) if method == Method::PUT => {
                 mail::put(self, &place, &author, sequence, upload).await
@@ -113,10 +121,10 @@ impl Query<'_> {
     }
 
     /// The embassy, if it is stored here and the caller may read it.
-    pub fn readable(&self, place: &Place, area: Area) -> Result<Option<Arc<Embassy>>, Refusal> {
+    pub async fn readable(&self, place: &Place, area: Area) -> Result<Option<Arc<Embassy>>, Refusal> {
         let caller = self.caller();
         caller.enter(area, Access::Read)?;
-        let Some(embassy) = self.vault.embassies.get(place) else {
+        let Some(embassy) = self.find(place).await? else {
             // Only whom it may belong to learns that there is nothing.
             return match caller.owner_to_be(&place.namespace, &[]) {
                 Ok(_) => Ok(None),
@@ -136,7 +144,7 @@ impl Query<'_> {
     ) -> Result<(Arc<Embassy>, Option<u64>), Refusal> {
         let caller = self.caller();
         caller.enter(area, Access::Write)?;
-        let embassy = match self.vault.embassies.get(place) {
+        let embassy = match self.find(place).await? {
             Some(embassy) => embassy,
             None => self.adopt(place, author).await?,
         };
@@ -144,12 +152,21 @@ impl Query<'_> {
         Ok((embassy, caller.limit(area)))
     }
 
+    async fn find(&self, place: &Place) -> Result<Option<Arc<Embassy>>, Refusal> {
+        let known = self.vault.embassies.get(place);
+        if known.is_some() || !self.vault.store.is_shared() {
+            return Ok(known);
+        }
+        let (vault, place) = (Arc::clone(self.vault), place.clone());
+        blocking(move || Ok(vault.embassies.find(&place)?)).await
+    }
+
     async fn adopt(&self, place: &Place, author: &str) -> Result<Arc<Embassy>, Refusal> {
         let hosted = self.vault.policies.hosted_in(&place.namespace);
         let owner = self.caller().owner_to_be(&place.namespace, &hosted)?;
         self.caller().write(&owner, author, &place.namespace)?;
         let (vault, place) = (Arc::clone(self.vault), place.clone());
-        blocking(move || Ok(vault.embassies.get_or_create(&place, &owner, &vault.workshop)?)).await
+        blocking(move || Ok(vault.embassies.get_or_create(&place, &owner)?)).await
     }
 
     /// A value of the query part.

@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
-    path::{Path, PathBuf},
+    io,
     sync::{
         Arc, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -16,20 +15,23 @@ use crate::trust::identity::is_site_name;
 use crate::vault::protocol::StoredEmbassy;
 
 use super::{
-    disk::{Workshop, make_folders, names_in, size_of},
     metrics::Metrics,
     refusal::Refusal,
     route::{Place, Slug, is_label},
+    store::{Store, exists},
 };
 
-/// File with the owner's name.
+/// Folder of all of them.
+const FOLDER: &str = "embassies";
+/// Object with the owner's name.
 const OWNER: &str = "owner";
 
 /// One embassy that is stored here.
 pub struct Embassy {
     /// The site it belongs to, for ever.
     pub owner: String,
-    folder: PathBuf,
+    store: Arc<dyn Store>,
+    folder: String,
     used: AtomicU64,
     /// Sequence of the last letter by author; readers wait on it.
     pub letters: watch::Sender<BTreeMap<String, i64>>,
@@ -42,20 +44,18 @@ pub struct Embassy {
 }
 
 impl Embassy {
-    fn load(folder: PathBuf) -> io::Result<Self> {
-        let owner = fs::read_to_string(folder.join(OWNER))?;
-        if !is_site_name(&owner) {
-            let text = format!("{} names no site", folder.join(OWNER).display());
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        let used = ["repo", "points", "mail", "thinnings"]
-            .iter()
-            .try_fold(0, |sum, area| Ok::<u64, io::Error>(sum + size_of(&folder.join(area))?))?;
-        let letters = watch::Sender::new(last_letters(&folder.join("mail"))?);
+    fn load(store: Arc<dyn Store>, folder: String) -> io::Result<Self> {
+        let text = store.read(&format!("{folder}/{OWNER}"))?;
+        let owner = String::from_utf8(text).ok().filter(|owner| is_site_name(owner)).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("{folder}/{OWNER} names no site"))
+        })?;
+        let used = AtomicU64::new(stored_below(&*store, &folder)?);
+        let letters = watch::Sender::new(last_letters(&*store, &format!("{folder}/mail"))?);
         Ok(Self {
             owner,
+            store,
             folder,
-            used: AtomicU64::new(used),
+            used,
             letters,
             posting: Mutex::new(()),
             committing: std::sync::Mutex::default(),
@@ -69,64 +69,70 @@ impl Embassy {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// Counts what is stored again, since other vaults that share the store do not say what they take. Blocking.
+    pub fn recount(&self) -> io::Result<()> {
+        self.used.store(stored_below(&*self.store, &self.folder)?, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Folder of a repository.
     #[must_use]
-    pub fn repository(&self, slug: &Slug) -> PathBuf {
-        self.folder.join("repo").join(slug.text())
+    pub fn repository(&self, slug: &Slug) -> String {
+        format!("{}/{}", self.repositories(), slug.text())
     }
 
     /// Where a damaged object is kept that another one took the place of. Not counted as used: it is the vault's own affair.
     #[must_use]
-    pub fn aside(&self, slug: &Slug, object: &str) -> PathBuf {
-        self.folder.join("damaged").join(format!("{}-{object}", slug.text()))
+    pub fn aside(&self, slug: &Slug, object: &str) -> String {
+        format!("{}/damaged/{}-{object}", self.folder, slug.text())
     }
 
     /// Folder of all manifests.
     #[must_use]
-    pub fn points(&self) -> PathBuf {
-        self.folder.join("points")
+    pub fn points(&self) -> String {
+        format!("{}/points", self.folder)
     }
 
-    /// File of one manifest.
+    /// Where one manifest lies.
     #[must_use]
-    pub fn point(&self, slug: &Slug, sequence: i64) -> PathBuf {
-        self.points().join(slug.text()).join(format!("{sequence}.json"))
+    pub fn point(&self, slug: &Slug, sequence: i64) -> String {
+        format!("{}/{}/{sequence}.json", self.points(), slug.text())
     }
 
-    /// File of one letter.
+    /// Where one letter lies.
     #[must_use]
-    pub fn letter(&self, author: &str, sequence: i64) -> PathBuf {
-        self.folder.join("mail").join(author).join(format!("{sequence}.json"))
+    pub fn letter(&self, author: &str, sequence: i64) -> String {
+        format!("{}/mail/{author}/{sequence}.json", self.folder)
     }
 
     /// Folder of all repositories.
     #[must_use]
-    pub fn repositories(&self) -> PathBuf {
-        self.folder.join("repo")
+    pub fn repositories(&self) -> String {
+        format!("{}/repo", self.folder)
     }
 
     /// Folder of the orders to give points up.
     #[must_use]
-    pub fn thinnings(&self) -> PathBuf {
-        self.folder.join("thinnings")
+    pub fn thinnings(&self) -> String {
+        format!("{}/thinnings", self.folder)
     }
 
     /// Folder of the lists of what was seen when for the first time.
     #[must_use]
-    pub fn seen(&self) -> PathBuf {
-        self.folder.join("seen")
+    pub fn seen(&self) -> String {
+        format!("{}/seen", self.folder)
     }
 
-    /// File of what a repository is about to lose.
+    /// Where it says what a repository is about to lose.
     #[must_use]
-    pub fn condemned(&self, slug: &str) -> PathBuf {
-        self.folder.join("condemned").join(format!("{slug}.json"))
+    pub fn condemned(&self, slug: &str) -> String {
+        format!("{}/condemned/{slug}.json", self.folder)
     }
 
     /// Folder of the lists of what was freed.
     #[must_use]
-    pub fn freed(&self) -> PathBuf {
-        self.folder.join("freed")
+    pub fn freed(&self) -> String {
+        format!("{}/freed", self.folder)
     }
 
     /// Gives back the space of what was freed.
@@ -138,6 +144,27 @@ impl Embassy {
     #[must_use]
     pub fn last_letter(&self, author: &str) -> i64 {
         self.letters.borrow().get(author).copied().unwrap_or(0)
+    }
+
+    /// Looks for letters of the author that were stored without this vault's doing. Blocking.
+    pub fn look(&self, author: &str) -> io::Result<i64> {
+        let known = self.last_letter(author);
+        let mut last = known;
+        while exists(&*self.store, &self.letter(author, last + 1))? {
+            last += 1;
+        }
+        if last > known {
+            self.note_letter(author, last);
+        }
+        Ok(last)
+    }
+
+    /// A letter is stored: whoever waits for it learns it now.
+    pub fn note_letter(&self, author: &str, sequence: i64) {
+        self.letters.send_modify(|letters| {
+            let last = letters.entry(author.to_owned()).or_default();
+            *last = sequence.max(*last);
+        });
     }
 }
 
@@ -179,28 +206,43 @@ impl Drop for Reservation {
 
 /// All embassies that are stored here.
 pub struct Embassies {
-    folder: PathBuf,
+    store: Arc<dyn Store>,
     known: RwLock<HashMap<Place, Arc<Embassy>>>,
 }
 
 impl Embassies {
     /// Reads and counts what is stored.
-    pub fn load(folder: PathBuf, metrics: &Metrics) -> io::Result<Self> {
-        make_folders(&folder)?;
-        let mut known = HashMap::new();
-        for namespace in labels_in(&folder)? {
-            for name in labels_in(&folder.join(&namespace))? {
-                let path = folder.join(&namespace).join(&name);
-                let place = Place { namespace: namespace.clone(), name };
-                // A stop between making the folder and writing its owner leaves an empty one.
-                if path.join(OWNER).exists() {
-                    let embassy = Arc::new(Embassy::load(path)?);
-                    metrics.stored(&place, embassy.used());
-                    known.insert(place, embassy);
-                }
+    pub fn load(store: Arc<dyn Store>, metrics: &Metrics) -> io::Result<Self> {
+        let embassies = Self { store, known: RwLock::default() };
+        embassies.look()?;
+        for (place, embassy) in embassies.all() {
+            metrics.stored(&place, embassy.used());
+        }
+        Ok(embassies)
+    }
+
+    /// Reads those that were stored without this vault's doing. Blocking.
+    pub fn look(&self) -> io::Result<()> {
+        for namespace in labels_in(&*self.store, FOLDER)? {
+            for name in labels_in(&*self.store, &format!("{FOLDER}/{namespace}"))? {
+                self.find(&Place { namespace: namespace.clone(), name })?;
             }
         }
-        Ok(Self { folder, known: RwLock::new(known) })
+        Ok(())
+    }
+
+    /// The embassy, also if it was stored without this vault's doing. Blocking.
+    pub fn find(&self, place: &Place) -> io::Result<Option<Arc<Embassy>>> {
+        if let Some(embassy) = self.get(place) {
+            return Ok(Some(embassy));
+        }
+        // A stop between making the folder and writing its owner leaves an empty one.
+        if !exists(&*self.store, &format!("{}/{OWNER}", folder_of(place)))? {
+            return Ok(None);
+        }
+        let embassy = Arc::new(Embassy::load(Arc::clone(&self.store), folder_of(place))?);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(Arc::clone(known.entry(place.clone()).or_insert(embassy))))
     }
 
     /// The embassy, if anything was ever stored for it.
@@ -229,30 +271,39 @@ impl Embassies {
     }
 
     /// The embassy; `owner` owns it if it is new. Blocking.
-    pub fn get_or_create(&self, place: &Place, owner: &str, workshop: &Workshop) -> io::Result<Arc<Embassy>> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(embassy) = known.get(place) {
-            return Ok(Arc::clone(embassy));
+    pub fn get_or_create(&self, place: &Place, owner: &str) -> io::Result<Arc<Embassy>> {
+        if let Some(embassy) = self.get(place) {
+            return Ok(embassy);
         }
-        let folder = self.folder.join(&place.namespace).join(&place.name);
-        workshop.create(&folder.join(OWNER), owner.as_bytes())?;
-        let embassy = Arc::new(Embassy::load(folder)?);
-        known.insert(place.clone(), Arc::clone(&embassy));
-        Ok(embassy)
+        self.store.create(&format!("{}/{OWNER}", folder_of(place)), owner.as_bytes())?;
+        self.find(place)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 }
 
-fn labels_in(folder: &Path) -> io::Result<Vec<String>> {
-    let names = names_in(folder)?;
-    Ok(names.into_iter().filter(|name| is_label(name) && folder.join(name).is_dir()).collect())
+fn folder_of(place: &Place) -> String {
+    format!("{FOLDER}/{}/{}", place.namespace, place.name)
 }
 
-fn last_letters(folder: &Path) -> io::Result<BTreeMap<String, i64>> {
+fn labels_in(store: &dyn Store, folder: &str) -> io::Result<Vec<String>> {
+    Ok(store.folders(folder)?.into_iter().filter(|name| is_label(name)).collect())
+}
+
+/// Bytes that count against the quota.
+fn stored_below(store: &dyn Store, folder: &str) -> io::Result<u64> {
+    ["repo", "points", "mail", "thinnings"].iter().try_fold(0, |sum, area| {
+        Ok(sum + store.list(&format!("{folder}/{area}"))?.iter().map(|entry| entry.size).sum::<u64>())
+    })
+}
+
+fn last_letters(store: &dyn Store, folder: &str) -> io::Result<BTreeMap<String, i64>> {
     let mut letters = BTreeMap::new();
-    for author in names_in(folder)?.into_iter().filter(|name| is_site_name(name)) {
-        let names = names_in(&folder.join(&author))?;
-        let last = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).max();
-        letters.insert(author, last.unwrap_or(0));
+    for entry in store.list(folder)? {
+        let Some((author, file)) = entry.name.split_once('/') else { continue };
+        let sequence = file.strip_suffix(".json").and_then(|number| number.parse::<i64>().ok());
+        if let Some(sequence) = sequence.filter(|_| is_site_name(author)) {
+            let last = letters.entry(author.to_owned()).or_default();
+            *last = sequence.max(*last);
+        }
     }
     Ok(letters)
 }
@@ -260,10 +311,14 @@ fn last_letters(folder: &Path) -> io::Result<BTreeMap<String, i64>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vault::server::directory::Directory;
 
-    fn embassies(root: &Path) -> (Embassies, Workshop) {
-        let workshop = Workshop::open(root.join("tmp")).unwrap();
-        (Embassies::load(root.join("embassies"), &Metrics::default()).unwrap(), workshop)
+    fn store(root: &tempfile::TempDir) -> Arc<dyn Store> {
+        Arc::new(Directory::open(root.path()).unwrap())
+    }
+
+    fn embassies(store: &Arc<dyn Store>) -> Embassies {
+        Embassies::load(Arc::clone(store), &Metrics::default()).unwrap()
     }
 
     fn place() -> Place {
@@ -273,19 +328,20 @@ mod tests {
     #[test]
     fn the_first_owner_stays() {
         let root = tempfile::tempdir().unwrap();
-        let (store, workshop) = embassies(root.path());
-        assert!(store.get(&place()).is_none());
-        store.get_or_create(&place(), "tallinn", &workshop).unwrap();
-        assert_eq!(store.get_or_create(&place(), "riga", &workshop).unwrap().owner, "tallinn");
-        let (store, _) = embassies(root.path());
-        assert_eq!(store.get(&place()).unwrap().owner, "tallinn");
+        let store = store(&root);
+        let [one, other] = [embassies(&store), embassies(&store)];
+        assert!(one.get(&place()).is_none());
+        one.get_or_create(&place(), "tallinn").unwrap();
+        for who in [&one, &other] {
+            assert_eq!(who.get_or_create(&place(), "riga").unwrap().owner, "tallinn");
+        }
+        assert_eq!(embassies(&store).get(&place()).unwrap().owner, "tallinn");
     }
 
     #[test]
     fn space_is_given_back_unless_kept() {
         let root = tempfile::tempdir().unwrap();
-        let (store, workshop) = embassies(root.path());
-        let embassy = store.get_or_create(&place(), "tallinn", &workshop).unwrap();
+        let embassy = embassies(&store(&root)).get_or_create(&place(), "tallinn").unwrap();
         let mut kept = Reservation::new(&embassy, Some(10));
         kept.grow(6).unwrap();
         let mut refused = Reservation::new(&embassy, Some(10));
@@ -299,14 +355,16 @@ mod tests {
     #[test]
     fn mail_and_bytes_are_counted_at_start() {
         let root = tempfile::tempdir().unwrap();
-        let (store, workshop) = embassies(root.path());
-        let embassy = store.get_or_create(&place(), "tallinn", &workshop).unwrap();
+        let store = store(&root);
+        let other = embassies(&store).get_or_create(&place(), "tallinn").unwrap();
         for sequence in [1, 2, 10] {
-            workshop.create(&embassy.letter("tallinn", sequence), b"letter").unwrap();
+            store.create(&other.letter("tallinn", sequence), b"letter").unwrap();
         }
-        let (store, _) = embassies(root.path());
-        let embassy = store.get(&place()).unwrap();
+        let embassy = embassies(&store).get(&place()).unwrap();
         assert_eq!((embassy.last_letter("tallinn"), embassy.last_letter("riga")), (10, 0));
         assert_eq!(embassy.used(), 18);
+        assert_eq!((other.last_letter("tallinn"), other.used()), (0, 0));
+        other.recount().unwrap();
+        assert_eq!((other.look("tallinn").unwrap(), other.used()), (2, 18), "10 does not follow");
     }
 }

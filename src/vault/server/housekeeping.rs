@@ -7,28 +7,38 @@ use super::{
     sweep::{Rules, sweep},
 };
 
+/// Of a round, the time is written down at least so often: others on the same store judge by it what is about to go.
+const PARTS_OF_A_ROUND: u32 = 8;
+
 /// The time is written down at least so often.
 const TICK: Duration = Duration::from_mins(10);
 
+/// As the vault counts time.
+pub fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
 /// Goes on until the vault stops.
 pub async fn keep(vault: Arc<Vault>, every: Duration, least: Duration) {
-    let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+    let tick = if vault.store.is_shared() { every / PARTS_OF_A_ROUND } else { every };
     let rules = Rules { least: seconds(least), grace: seconds(every) };
     loop {
         tokio::select! {
-            () = tokio::time::sleep(TICK.min(every)) => {}
+            () = tokio::time::sleep(TICK.min(tick)) => {}
             () = vault.stopping.cancelled() => return,
         }
         let vault = Arc::clone(&vault);
         let round = tokio::task::spawn_blocking(move || {
             let is_due = vault.clock.since_sweep() >= rules.grace;
-            if is_due {
-                vault.clock.begin_sweep();
+            match vault.clock.keep(is_due) {
+                Err(error) => {
+                    tracing::error!(%error, "the vault's time cannot be written down: nothing is freed");
+                }
+                Ok(is_ours) if is_ours && is_due => all(&vault, rules),
+                Ok(_) => {}
             }
-            if let Err(error) = vault.clock.keep(&vault.workshop) {
-                tracing::error!(%error, "the vault's time cannot be written down: nothing is freed");
-            } else if is_due {
-                all(&vault, rules);
+            if vault.store.is_shared() {
+                recount(&vault);
             }
         });
         if let Err(error) = round.await {
@@ -37,11 +47,25 @@ pub async fn keep(vault: Arc<Vault>, every: Duration, least: Duration) {
     }
 }
 
+/// Counts again what is stored, since others on the same store do not say what they take.
+fn recount(vault: &Vault) {
+    for (place, embassy) in vault.embassies.all() {
+        if let Err(error) = embassy.recount() {
+            tracing::error!(namespace = place.namespace, name = place.name, %error, "what is stored cannot be counted");
+        }
+        vault.metrics.stored(&place, embassy.used());
+    }
+}
+
 fn all(vault: &Vault, rules: Rules) {
     let now = vault.clock.now();
+    if let Err(error) = vault.embassies.look() {
+        tracing::error!(%error, "the store's embassies cannot be listed: nothing is freed");
+        return;
+    }
     for (place, embassy) in vault.embassies.all() {
         let (namespace, name) = (&place.namespace, &place.name);
-        match sweep(&embassy, rules, now, &vault.workshop) {
+        match sweep(&*vault.store, &embassy, rules, now) {
             Ok(swept) => {
                 if swept.freed > 0 || swept.condemned > 0 {
                     tracing::info!(

@@ -12,17 +12,20 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use crate::vault::protocol::{MAX_DOCUMENT, MAX_LETTERS, MAX_WAIT, Mailbox, StoredLetter};
 
 use super::{
-    disk::{Published, text_of},
+    disk::Published,
     dispatch::{Query, blocking},
     embassy::{Embassy, Reservation},
     refusal::Refusal,
     rights::Area,
     route::Place,
+    store::{Store, text_of},
     upload::Upload,
 };
 
 /// How often a reader looks for an embassy that nobody wrote to yet.
 const LOOK: Duration = Duration::from_millis(500);
+/// How often a reader looks for a letter that another vault on the same store may have taken.
+const LOOK_AROUND: Duration = Duration::from_secs(1);
 
 /// `PUT /mail/{namespace}/{name}/{site}/{sequence}`
 pub async fn put(
@@ -35,10 +38,10 @@ pub async fn put(
     let (embassy, quota) = query.writable(place, Area::Mail, author).await?;
     let text = upload.text(MAX_DOCUMENT).await?;
     let _posting = embassy.posting.lock().await;
-    let last = embassy.last_letter(author);
-    let target = embassy.letter(author, sequence);
+    let last = look(&embassy, author).await?;
+    let (vault, target) = (Arc::clone(query.vault), embassy.letter(author, sequence));
     if sequence == last {
-        let stored = blocking(move || Ok(text_of(&target)?)).await?;
+        let stored = blocking(move || Ok(text_of(&*vault.store, &target)?)).await?;
         let same = stored == text;
         return if same { Ok(StatusCode::OK.into_response()) } else { Err(out_of_order(last, sequence)) };
     }
@@ -47,20 +50,17 @@ pub async fn put(
     }
     let mut space = Reservation::new(&embassy, quota);
     space.grow(text.len() as u64)?;
-    let vault = Arc::clone(query.vault);
     let stored = blocking(move || {
-        Ok(match vault.workshop.create(&target, text.as_bytes())? {
+        Ok(match vault.store.create(&target, text.as_bytes())? {
             Published::New => None,
-            // Written by a request that failed just afterwards; it is the letter all the same.
-            Published::Exists => Some(text_of(&target)? == text),
+            // Written by a request that failed just afterwards, or through another vault; it is the letter all the same.
+            Published::Exists => Some(text_of(&*vault.store, &target)? == text),
         })
     })
     .await?;
     space.keep();
     query.vault.metrics.stored(place, embassy.used());
-    embassy.letters.send_modify(|letters| {
-        letters.insert(author.to_owned(), sequence);
-    });
+    embassy.note_letter(author, sequence);
     match stored {
         None => Ok(StatusCode::CREATED.into_response()),
         Some(true) => Ok(StatusCode::OK.into_response()),
@@ -76,18 +76,24 @@ pub async fn letters(query: &Query<'_>, place: &Place, author: &str) -> Result<R
     let Some(embassy) = appear(query, place, until).await? else {
         return Ok(Json(Vec::<StoredLetter>::new()).into_response());
     };
-    arrive(query, &embassy, author, after, until).await;
+    arrive(query, &embassy, author, after, until).await?;
     let last = embassy.last_letter(author).min(after.saturating_add(MAX_LETTERS));
-    let author = author.to_owned();
-    let letters = blocking(move || stored(&embassy, &author, after.saturating_add(1), last)).await?;
+    let (store, author) = (Arc::clone(&query.vault.store), author.to_owned());
+    let letters = blocking(move || stored(&*store, &embassy, &author, after.saturating_add(1), last)).await?;
     Ok(Json(letters).into_response())
 }
 
 /// Letters from `first` to `last`, or to the first one that the disk lost.
-fn stored(embassy: &Embassy, author: &str, first: i64, last: i64) -> Result<Vec<StoredLetter>, Refusal> {
+fn stored(
+    store: &dyn Store,
+    embassy: &Embassy,
+    author: &str,
+    first: i64,
+    last: i64,
+) -> Result<Vec<StoredLetter>, Refusal> {
     let mut letters = vec![];
     for sequence in first..=last {
-        match text_of(&embassy.letter(author, sequence)) {
+        match text_of(store, &embassy.letter(author, sequence)) {
             Ok(text) => letters.push(StoredLetter { sequence, text }),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !letters.is_empty() => break,
             Err(error) => return Err(Refusal::reading(&format!("letter {sequence} of {author}"))(error)),
@@ -97,8 +103,13 @@ fn stored(embassy: &Embassy, author: &str, first: i64, last: i64) -> Result<Vec<
 }
 
 /// `GET /mail/{namespace}/{name}`
-pub fn mailboxes(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
-    let embassy = query.readable(place, Area::Mail)?;
+pub async fn mailboxes(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
+    let embassy = query.readable(place, Area::Mail).await?;
+    if let Some(embassy) = embassy.as_ref().filter(|_| query.vault.store.is_shared()) {
+        for author in [&embassy.owner, &query.vault.site] {
+            look(embassy, author).await?;
+        }
+    }
     let letters = embassy.map(|embassy| embassy.letters.borrow().clone()).unwrap_or_default();
     let mailboxes: Vec<Mailbox> = letters.into_iter().map(|(site, last)| Mailbox { site, last }).collect();
     Ok(Json(mailboxes).into_response())
@@ -107,7 +118,7 @@ pub fn mailboxes(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> 
 /// The embassy, as soon as anything is stored for it.
 async fn appear(query: &Query<'_>, place: &Place, until: Instant) -> Result<Option<Arc<Embassy>>, Refusal> {
     loop {
-        let embassy = query.readable(place, Area::Mail)?;
+        let embassy = query.readable(place, Area::Mail).await?;
         let now = Instant::now();
         if embassy.is_some() || now >= until || query.vault.stopping.is_cancelled() {
             return Ok(embassy);
@@ -117,13 +128,35 @@ async fn appear(query: &Query<'_>, place: &Place, until: Instant) -> Result<Opti
 }
 
 /// Waits for a letter after `after`, but not longer than `until` and not while the vault stops.
-async fn arrive(query: &Query<'_>, embassy: &Embassy, author: &str, after: i64, until: Instant) {
+async fn arrive(
+    query: &Query<'_>,
+    embassy: &Arc<Embassy>,
+    author: &str,
+    after: i64,
+    until: Instant,
+) -> Result<(), Refusal> {
     let mut letters = embassy.letters.subscribe();
-    let next = letters.wait_for(|letters| letters.get(author).is_some_and(|last| *last > after));
-    tokio::select! {
-        _ = timeout_at(until, next) => {}
-        () = query.vault.stopping.cancelled() => {}
+    let is_shared = query.vault.store.is_shared();
+    loop {
+        if is_shared {
+            look(embassy, author).await?;
+        }
+        let pause = if is_shared { until.min(Instant::now() + LOOK_AROUND) } else { until };
+        let next = letters.wait_for(|letters| letters.get(author).is_some_and(|last| *last > after));
+        let has_come = tokio::select! {
+            waited = timeout_at(pause, next) => waited.is_ok(),
+            () = query.vault.stopping.cancelled() => true,
+        };
+        if has_come || Instant::now() >= until {
+            return Ok(());
+        }
     }
+}
+
+/// Sequence of the author's last letter, also if another vault on the same store took it.
+async fn look(embassy: &Arc<Embassy>, author: &str) -> Result<i64, Refusal> {
+    let (embassy, author) = (Arc::clone(embassy), author.to_owned());
+    blocking(move || Ok(embassy.look(&author)?)).await
 }
 
 fn out_of_order(last: i64, found: i64) -> Refusal {

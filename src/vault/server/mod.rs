@@ -1,11 +1,13 @@
-//! The vault's server: a dumb, append-only store in a folder, behind mutual TLS. It knows no cluster and no key.
+//! The vault's server: a dumb, append-only store in a folder or a bucket, behind mutual TLS. It knows no cluster and no key.
 
 mod about;
+mod bucket;
 mod certificates;
 mod clock;
 mod completeness;
 mod condemned;
 mod connections;
+mod directory;
 mod disk;
 mod dispatch;
 mod embassy;
@@ -18,22 +20,17 @@ mod needs;
 mod patience;
 mod points;
 mod policies;
+mod protection;
 mod refusal;
 mod repository;
 mod rights;
 mod route;
+mod store;
 mod sweep;
 mod thinnings;
 mod upload;
 
-use std::{
-    fs::{self, File},
-    io,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// What reads the words of a peer, for the fuzzer.
 #[cfg(fuzzing)]
@@ -48,11 +45,15 @@ use tokio_util::sync::CancellationToken;
 use crate::api::duration;
 use crate::trust::{identity::is_site_name, tls::TlsError};
 
+use bucket::Bucket;
 use clock::Clock;
-use disk::Workshop;
+use directory::Directory;
 use embassy::Embassies;
 use metrics::Metrics;
 use policies::Policies;
+use store::Store;
+
+pub use bucket::BucketArguments;
 
 /// How the vault runs.
 #[derive(clap::Args, Debug, Clone)]
@@ -63,6 +64,9 @@ pub struct Arguments {
     /// Folder of the store. One vault at a time.
     #[arg(long)]
     pub root: PathBuf,
+    /// Instead of the folder.
+    #[command(flatten)]
+    pub bucket: BucketArguments,
     /// Folder with `tls.crt`, `tls.key`, `ca.crt` (authorities of the clients) and optionally `site.pub` and
     /// `recipient`. Read again when they change.
     #[arg(long)]
@@ -106,6 +110,20 @@ pub enum VaultError {
     /// Another vault runs on the same folder.
     #[error("another vault uses {}: two would overwrite each other's letters, so stop that one first", .0.display())]
     InUse(PathBuf),
+    /// The bucket cannot be used.
+    #[error("{0}")]
+    Bucket(String),
+    /// What is in the bucket can be deleted.
+    #[error(
+        "bucket '{bucket}' does not keep what it is given: {why}. Give it Object Lock with a default retention in mode COMPLIANCE, or \
+         accept that whoever has its keys can delete every recovery point: --accept-unlocked-bucket, value vault.bucket.acceptUnlocked"
+    )]
+    Unlocked {
+        /// The bucket.
+        bucket: String,
+        /// What it lacks.
+        why: String,
+    },
     /// A file of `--tls` cannot be read.
     #[error("{} cannot be read: {source}", path.display())]
     Certificate {
@@ -137,15 +155,15 @@ pub struct Vault {
     site: String,
     tls: PathBuf,
     max_object: u64,
-    workshop: Workshop,
+    store: Arc<dyn Store>,
+    /// So long, in seconds, a pack is condemned before it is freed.
+    grace: i64,
     embassies: Embassies,
     policies: Policies,
     clock: Clock,
     metrics: Metrics,
     /// Ends waiting for letters.
     stopping: CancellationToken,
-    /// Held for as long as the store is open.
-    _lock: File,
 }
 
 impl Vault {
@@ -153,17 +171,26 @@ impl Vault {
         if !is_site_name(&arguments.site) {
             return Err(VaultError::SiteName(arguments.site.clone()));
         }
-        let root = &arguments.root;
-        let failed = |source| VaultError::Store { root: root.clone(), source };
+        let store: Arc<dyn Store> = match &arguments.bucket.bucket {
+            None => Arc::new(Directory::open(&arguments.root)?),
+            Some(name) => {
+                let least = arguments.immutable_for;
+                Arc::new(Bucket::open(name, &arguments.bucket, least, &arguments.root)?)
+            }
+        };
+        let failed = |source| match &arguments.bucket.bucket {
+            None => VaultError::Store { root: arguments.root.clone(), source },
+            Some(name) => VaultError::Bucket(format!("bucket '{name}' cannot be used: {source}")),
+        };
         Ok(Self {
             site: arguments.site.clone(),
             tls: arguments.tls.clone(),
             max_object: arguments.max_object_bytes,
-            _lock: lock(root)?,
-            workshop: Workshop::open(root.join("tmp")).map_err(failed)?,
-            embassies: Embassies::load(root.join("embassies"), &metrics).map_err(failed)?,
-            policies: Policies::load(root.join("policies")).map_err(failed)?,
-            clock: Clock::open(root.join("clock")).map_err(failed)?,
+            grace: housekeeping::seconds(arguments.sweep_every),
+            embassies: Embassies::load(Arc::clone(&store), &metrics).map_err(failed)?,
+            policies: Policies::load(Arc::clone(&store)).map_err(failed)?,
+            clock: Clock::open(Arc::clone(&store)).map_err(failed)?,
+            store,
             metrics,
             stopping: CancellationToken::new(),
         })
@@ -230,15 +257,4 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, VaultError> {
 
 fn local_address(listener: &TcpListener, address: SocketAddr) -> Result<SocketAddr, VaultError> {
     listener.local_addr().map_err(|source| VaultError::Listen { address, source })
-}
-
-fn lock(root: &Path) -> Result<File, VaultError> {
-    let failed = |source| VaultError::Store { root: root.to_owned(), source };
-    fs::create_dir_all(root).map_err(failed)?;
-    let file = File::create(root.join("lock")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(VaultError::InUse(root.to_owned())),
-        Err(fs::TryLockError::Error(source)) => Err(failed(source)),
-    }
 }

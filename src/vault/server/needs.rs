@@ -2,8 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs, io,
-    path::Path,
+    io,
 };
 
 use crate::trust::envelope::Envelope;
@@ -12,8 +11,8 @@ use crate::vault::inventory::{Inventory, KIND};
 
 use super::{
     completeness::Manifest,
-    disk::names_in,
     route::{Kind, is_digest},
+    store::Store,
 };
 
 /// Something that must be read before anything is freed, and cannot be.
@@ -28,15 +27,16 @@ pub struct Unreadable {
 
 /// What the points of one repository need, as far as they were added.
 pub struct Needs<'a> {
-    repository: &'a Path,
+    store: &'a dyn Store,
+    repository: &'a str,
     needs: inventory::Needs,
 }
 
 impl<'a> Needs<'a> {
     /// Nothing yet.
     #[must_use]
-    pub fn of(repository: &'a Path) -> Self {
-        Self { repository, needs: inventory::Needs::default() }
+    pub fn of(store: &'a dyn Store, repository: &'a str) -> Self {
+        Self { store, repository, needs: inventory::Needs::default() }
     }
 
     /// Objects such as `data/<sha256>`.
@@ -46,23 +46,23 @@ impl<'a> Needs<'a> {
     }
 
     /// Adds what the point of this manifest needs. Blocking.
-    pub fn add(&mut self, manifest: &Path) -> Result<(), Unreadable> {
-        let failed =
-            |why: &dyn ToString| Unreadable { what: manifest.display().to_string(), why: why.to_string() };
-        let text = fs::read_to_string(manifest).map_err(|error| failed(&error))?;
+    pub fn add(&mut self, manifest: &str) -> Result<(), Unreadable> {
+        let failed = |why: &dyn ToString| Unreadable { what: manifest.to_owned(), why: why.to_string() };
+        let content = self.store.read(manifest).map_err(|error| failed(&error))?;
+        let text = String::from_utf8(content).map_err(|error| failed(&error))?;
         let envelope = Envelope::parse(&text).map_err(|error| failed(&error))?;
         let read: Manifest = serde_json::from_str(&envelope.payload).map_err(|error| failed(&error))?;
-        let repository = self.repository;
-        self.needs.add(read.contents.inventory, |name| inventory_in(repository, name).map(Some))
+        let (store, repository) = (self.store, self.repository);
+        self.needs.add(read.contents.inventory, |name| inventory_in(store, repository, name).map(Some))
     }
 }
 
-fn inventory_in(repository: &Path, name: &str) -> Result<Inventory, Unreadable> {
+fn inventory_in(store: &dyn Store, repository: &str, name: &str) -> Result<Inventory, Unreadable> {
     let failed = |why: &dyn ToString| Unreadable { what: format!("{KIND}/{name}"), why: why.to_string() };
     if !is_digest(name) {
         return Err(failed(&"it is no name of an inventory"));
     }
-    let content = fs::read(Kind::Inventories.file(repository, name)).map_err(|error| failed(&error))?;
+    let content = store.read(&Kind::Inventories.object(repository, name)).map_err(|error| failed(&error))?;
     if super::repository::sha256(&content) != name {
         return Err(failed(&"its content is not what its name says"));
     }
@@ -70,12 +70,13 @@ fn inventory_in(repository: &Path, name: &str) -> Result<Inventory, Unreadable> 
 }
 
 /// Sequences of the manifests of each epoch, by its slug. Blocking.
-pub fn committed(points: &Path) -> io::Result<BTreeMap<String, BTreeSet<i64>>> {
-    let mut found = BTreeMap::new();
-    for slug in names_in(points)? {
-        let names = names_in(&points.join(&slug))?;
-        let sequences = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
-        found.insert(slug, sequences);
+pub fn committed(store: &dyn Store, points: &str) -> io::Result<BTreeMap<String, BTreeSet<i64>>> {
+    let mut found: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+    for entry in store.list(points)? {
+        let Some((slug, file)) = entry.name.split_once('/') else { continue };
+        if let Some(sequence) = file.strip_suffix(".json").and_then(|number| number.parse().ok()) {
+            found.entry(slug.to_owned()).or_default().insert(sequence);
+        }
     }
     Ok(found)
 }

@@ -1,8 +1,8 @@
 //! Signed manifests of recovery points: put once, when all that they need is here, and never changed.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io,
-    path::Path,
     sync::{Arc, PoisonError},
 };
 
@@ -16,13 +16,15 @@ use crate::api::epoch::{Epoch, PointRef};
 use crate::vault::protocol::{EpochPoints, MAX_DOCUMENT, MAX_POINTS, StoredPoint};
 
 use super::{
-    completeness,
-    disk::{Published, names_in, text_of},
+    Vault, completeness, condemned,
+    disk::Published,
     dispatch::{Query, blocking},
-    embassy::Reservation,
+    embassy::{Embassy, Reservation},
+    needs::committed,
     refusal::Refusal,
     rights::Area,
     route::{Place, Slug},
+    store::{Store, exists, text_of},
     thinnings::read_newest,
     upload::Upload,
 };
@@ -41,22 +43,23 @@ pub async fn put(
     let (target, repository) = (embassy.point(slug, sequence), embassy.repository(slug));
     let (vault, held) = (Arc::clone(query.vault), Arc::clone(&embassy));
     let epoch = Epoch::new(slug.number, slug.site.clone());
-    let (orders, point) = (embassy.thinnings(), PointRef { epoch, sequence });
+    let (orders, point, slug) = (embassy.thinnings(), PointRef { epoch, sequence }, slug.text());
     let published = blocking(move || {
+        let store = &*vault.store;
         // The same document again needs no space, so a full quota must not refuse it.
         let _committing = held.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        if !target.exists() {
+        if !exists(store, &target)? {
             // What was given up is a link of the chain, and no recovery point any more.
-            if !is_given_up(&orders, &point)? {
-                completeness::check(&text, &repository)?;
+            if !is_given_up(store, &orders, &point)? {
+                completeness::check(&text, store, &repository, &going(&vault, &held, &slug)?)?;
             }
             space.grow(text.len() as u64)?;
-            if vault.workshop.create(&target, text.as_bytes())? == Published::New {
+            if store.create(&target, text.as_bytes())? == Published::New {
                 space.keep();
                 return Ok(Published::New);
             }
         }
-        let stored = text_of(&target)?;
+        let stored = text_of(store, &target)?;
         if stored == text { Ok(Published::Exists) } else { Err(Refusal::Different { text: stored }) }
     })
     .await?;
@@ -67,75 +70,82 @@ pub async fn put(
     })
 }
 
-fn is_given_up(orders: &Path, point: &PointRef) -> Result<bool, Refusal> {
-    Ok(read_newest(orders)?.is_some_and(|(order, _)| order.gives_up(point)))
+fn is_given_up(store: &dyn Store, orders: &str, point: &PointRef) -> Result<bool, Refusal> {
+    Ok(read_newest(store, orders)?.is_some_and(|(order, _)| order.gives_up(point)))
+}
+
+/// Packs that another vault on the same store may be about to free: condemned for more than half of the time after which they go. No
+/// point is taken that needs one of them, so that none is committed between that vault's last look and its deletion. A vault alone on
+/// its store holds `committing` instead.
+fn going(vault: &Vault, embassy: &Embassy, slug: &str) -> io::Result<BTreeSet<String>> {
+    if !vault.store.is_shared() {
+        return Ok(BTreeSet::new());
+    }
+    let now = vault.clock.now();
+    let condemned = condemned::read(&*vault.store, &embassy.condemned(slug))?;
+    let soon = condemned.into_iter().filter(|(_, since)| now - since >= vault.grace / 2);
+    Ok(soon.map(|(pack, _)| format!("data/{pack}")).collect())
 }
 
 /// `GET /points/{namespace}/{name}/{epoch}/{sequence}`
 pub async fn get(query: &Query<'_>, place: &Place, slug: &Slug, sequence: i64) -> Result<Response, Refusal> {
     let what = format!("recovery point {}/{sequence}", slug.text());
-    let Some(embassy) = query.readable(place, Area::Points)? else {
+    let Some(embassy) = query.readable(place, Area::Points).await? else {
         return Err(Refusal::NotFound(what));
     };
-    let path = embassy.point(slug, sequence);
-    let text = blocking(move || text_of(&path).map_err(Refusal::reading(&what))).await?;
+    let (store, object) = (Arc::clone(&query.vault.store), embassy.point(slug, sequence));
+    let text = blocking(move || text_of(&*store, &object).map_err(Refusal::reading(&what))).await?;
     Ok(Json(StoredPoint { epoch: slug.text(), sequence, text }).into_response())
 }
 
 /// `GET /points/{namespace}/{name}`, with `?epoch=` the next ones of one epoch, with `?after=` after that sequence only.
 pub async fn list(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
-    let Some(embassy) = query.readable(place, Area::Points)? else {
+    let Some(embassy) = query.readable(place, Area::Points).await? else {
         return Ok(Json(Vec::<StoredPoint>::new()).into_response());
     };
     let after = query.number("after", 0)?;
     let epoch = query.parameter("epoch").map(str::to_owned);
-    let folder = embassy.points();
-    let points = blocking(move || Ok(read_all(&folder, epoch.as_deref(), after)?)).await?;
+    let (store, folder) = (Arc::clone(&query.vault.store), embassy.points());
+    let points = blocking(move || Ok(read_all(&*store, &folder, epoch.as_deref(), after)?)).await?;
     Ok(Json(points).into_response())
 }
 
 /// `GET /epochs/{namespace}/{name}`: each epoch that has points, with the sequence of its last.
 pub async fn epochs(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
-    let Some(embassy) = query.readable(place, Area::Points)? else {
+    let Some(embassy) = query.readable(place, Area::Points).await? else {
         return Ok(Json(Vec::<EpochPoints>::new()).into_response());
     };
-    let folder = embassy.points();
-    let found = blocking(move || Ok(last_of_each(&folder)?)).await?;
+    let (store, folder) = (Arc::clone(&query.vault.store), embassy.points());
+    let found = blocking(move || Ok(last_of_each(&committed(&*store, &folder)?))).await?;
     Ok(Json(found).into_response())
 }
 
-fn last_of_each(folder: &Path) -> io::Result<Vec<EpochPoints>> {
-    let mut found = vec![];
-    for name in names_in(folder)?.into_iter().filter(|name| Slug::parse(name).is_some()) {
-        let files = names_in(&folder.join(&name))?;
-        let last = files.iter().filter_map(|file| file.strip_suffix(".json")?.parse().ok()).max();
-        found.extend(last.map(|last| EpochPoints { epoch: name, last }));
-    }
-    Ok(found)
+fn last_of_each(committed: &BTreeMap<String, BTreeSet<i64>>) -> Vec<EpochPoints> {
+    let epochs = committed.iter().filter(|(slug, _)| Slug::parse(slug).is_some());
+    let last = |(slug, sequences): (&String, &BTreeSet<i64>)| {
+        Some(EpochPoints { epoch: slug.clone(), last: *sequences.last()? })
+    };
+    epochs.filter_map(last).collect()
 }
 
 /// In the order of all points: by epoch, then by sequence.
-fn read_all(folder: &Path, epoch: Option<&str>, after: u64) -> io::Result<Vec<StoredPoint>> {
-    let names = names_in(folder)?;
-    let mut slugs: Vec<Slug> = names.iter().filter_map(|name| Slug::parse(name)).collect();
+fn read_all(store: &dyn Store, folder: &str, epoch: Option<&str>, after: u64) -> io::Result<Vec<StoredPoint>> {
+    let committed = committed(store, folder)?;
+    let mut slugs: Vec<Slug> = committed.keys().filter_map(|name| Slug::parse(name)).collect();
     slugs.retain(|slug| epoch.is_none_or(|epoch| slug.text() == epoch));
     slugs.sort_by(|a, b| (a.number, &a.site).cmp(&(b.number, &b.site)));
     let after = i64::try_from(after).unwrap_or(i64::MAX);
+    let most = if epoch.is_some() { MAX_POINTS } else { usize::MAX };
     let mut points = vec![];
-    for slug in slugs {
-        let folder = folder.join(slug.text());
-        let names = names_in(&folder)?;
-        let mut sequences: Vec<i64> =
-            names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).collect();
-        sequences.retain(|sequence| *sequence > after);
-        sequences.sort_unstable();
-        if epoch.is_some() {
-            sequences.truncate(MAX_POINTS);
-        }
-        for sequence in sequences {
-            let text = text_of(&folder.join(format!("{sequence}.json")))?;
-            points.push(StoredPoint { epoch: slug.text(), sequence, text });
-        }
+    for slug in slugs.iter().map(Slug::text) {
+        let sequences = committed.get(&slug).into_iter().flatten().copied();
+        let sequences: Vec<i64> = sequences.filter(|sequence| *sequence > after).take(most).collect();
+        let objects: Vec<String> =
+            sequences.iter().map(|sequence| format!("{folder}/{slug}/{sequence}.json")).collect();
+        points.extend(sequences.into_iter().zip(store.read_each(&objects)?).map(|(sequence, text)| {
+            let text = String::from_utf8_lossy(&text).into_owned();
+            StoredPoint { epoch: slug.clone(), sequence, text }
+        }));
     }
     Ok(points)
 }

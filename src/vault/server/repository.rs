@@ -1,10 +1,6 @@
 //! The restic REST protocol, version 2, without deletion, locks and key files.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, sync::Arc};
 
 use axum::{
     Json,
@@ -12,23 +8,20 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt, SeekFrom};
-use tokio_util::io::ReaderStream;
+use futures::TryStreamExt;
 
 use crate::vault::protocol::{MAX_CONFIG, REST_V1, REST_V2, StoredObject};
 
 use super::{
-    disk::{Published, make_folders, names_in, sync_parent},
+    disk::Published,
     dispatch::{Query, blocking},
     embassy::Embassy,
     refusal::Refusal,
     rights::Area,
     route::{Kind, Place, Slug, is_digest},
+    store::Store,
     upload::{Received, Upload},
 };
-
-/// Bytes per read from disk.
-const CHUNK: usize = 256 << 10;
 
 /// `POST /repo/...?create=true`: again and again if need be.
 pub async fn create(query: &Query<'_>, place: &Place, slug: &Slug) -> Result<Response, Refusal> {
@@ -36,15 +29,15 @@ pub async fn create(query: &Query<'_>, place: &Place, slug: &Slug) -> Result<Res
         return Err(Refusal::BadRequest("a repository is created with '?create=true'".to_owned()));
     }
     let (embassy, _) = query.writable(place, Area::Repository, &slug.site).await?;
-    let folder = embassy.repository(slug);
-    blocking(move || Ok(make_folders(&folder)?)).await?;
+    let (store, folder) = (Arc::clone(&query.vault.store), embassy.repository(slug));
+    blocking(move || Ok(store.make(&folder)?)).await?;
     Ok(StatusCode::OK.into_response())
 }
 
 /// `GET .../config`
 pub async fn read_config(query: &Query<'_>, place: &Place, slug: &Slug) -> Result<Response, Refusal> {
-    let folder = folder(query, place, slug)?;
-    send(query, folder.join("config"), "config").await
+    let folder = folder(query, place, slug).await?;
+    send(query, format!("{folder}/config"), "config").await
 }
 
 /// `POST .../config`: once, or the same again after a lost answer.
@@ -55,24 +48,26 @@ pub async fn write_config(
     upload: &mut Upload,
 ) -> Result<Response, Refusal> {
     let (embassy, quota) = writable(query, place, slug).await?;
-    let target = embassy.repository(slug).join("config");
+    let target = format!("{}/config", embassy.repository(slug));
     let received = upload.receive(query.vault, &embassy, MAX_CONFIG, quota).await?;
     let digest = received.digest.clone();
-    let stored = target.clone();
+    let (store, stored) = (Arc::clone(&query.vault.store), target.clone());
     if publish(query, place, &embassy, received, target).await? == Published::New {
         return Ok(StatusCode::OK.into_response());
     }
-    let stored = blocking(move || Ok(fs::read(stored)?)).await?;
+    let stored = blocking(move || Ok(store.read(&stored)?)).await?;
     if sha256(&stored) == digest { Ok(StatusCode::OK.into_response()) } else { Err(Refusal::Exists) }
 }
 
 /// `GET .../{kind}/`
 pub async fn list(query: &Query<'_>, place: &Place, slug: &Slug, kind: Kind) -> Result<Response, Refusal> {
-    let folder = folder(query, place, slug)?;
+    let (store, folder) = (Arc::clone(&query.vault.store), folder(query, place, slug).await?);
     let objects = blocking(move || {
         // A repository that was never made must not look like an empty one.
-        fs::metadata(&folder).map_err(Refusal::reading("the repository"))?;
-        Ok(objects(&folder.join(kind.text()), kind)?)
+        if !store.is_made(&folder)? {
+            return Err(Refusal::NotFound("the repository".to_owned()));
+        }
+        Ok(objects(&*store, &folder, kind)?)
     })
     .await?;
     let accepts = query.header(header::ACCEPT).unwrap_or_default();
@@ -91,8 +86,8 @@ pub async fn read(
     kind: Kind,
     name: &str,
 ) -> Result<Response, Refusal> {
-    let path = kind.file(&folder(query, place, slug)?, name);
-    send(query, path, name).await
+    let object = kind.object(&folder(query, place, slug).await?, name);
+    send(query, object, name).await
 }
 
 /// `POST .../{kind}/{name}`: the content must be what its name says, so the same name is the same content.
@@ -111,8 +106,9 @@ pub async fn write(
     }
     let (embassy, quota) = writable(query, place, slug).await?;
     let limit = query.vault.max_object;
-    let target = kind.file(&embassy.repository(slug), name);
-    match stored(&target, name).await {
+    let store = Arc::clone(&query.vault.store);
+    let target = kind.object(&embassy.repository(slug), name);
+    match stored(&*store, &target, name).await {
         Stored::Nothing => {}
         Stored::Sound => {
             let found = upload.digest(limit).await?;
@@ -120,7 +116,7 @@ pub async fn write(
                 return Err(Refusal::WrongDigest { found });
             }
             // Its first upload may not have been answered yet.
-            blocking(move || Ok(sync_parent(&target)?)).await?;
+            blocking(move || Ok(store.settle(&target)?)).await?;
             return Ok(StatusCode::OK.into_response());
         }
         Stored::Damaged => {
@@ -145,12 +141,10 @@ enum Stored {
 }
 
 /// Reads it: whoever sends an object again may have a good one in the place of a damaged one. This is rare.
-async fn stored(target: &Path, name: &str) -> Stored {
-    let (target, name) = (target.to_owned(), name.to_owned());
-    let found = blocking(move || Ok(digest_of(&target)?)).await;
-    match found {
+async fn stored(store: &dyn Store, target: &str, name: &str) -> Stored {
+    match digest_of(store, target).await {
         Ok(digest) if digest == name => Stored::Sound,
-        Err(Refusal::Disk(error)) if error.kind() == io::ErrorKind::NotFound => Stored::Nothing,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Stored::Nothing,
         // A disk that cannot read it has damaged it.
         Ok(_) | Err(_) => Stored::Damaged,
     }
@@ -161,7 +155,7 @@ async fn stored(target: &Path, name: &str) -> Stored {
 async fn mend(
     query: &Query<'_>,
     embassy: &Arc<Embassy>,
-    (target, aside): (&Path, PathBuf),
+    (target, aside): (&str, String),
     name: &str,
     upload: &mut Upload,
 ) -> Result<Response, Refusal> {
@@ -171,29 +165,27 @@ async fn mend(
     }
     let _mending = embassy.mending.lock().await;
     // Somebody else may have mended it meanwhile.
-    if matches!(stored(target, name).await, Stored::Damaged) {
+    let store = Arc::clone(&query.vault.store);
+    if matches!(stored(&*store, target, name).await, Stored::Damaged) {
         let (target, kept) = (target.to_owned(), aside.clone());
-        blocking(move || Ok(received.file.replace_damaged(&target, &kept)?)).await?;
+        blocking(move || Ok(store.replace_damaged(received.file, &target, &kept)?)).await?;
         query.vault.metrics.mended();
-        tracing::warn!(kept = %aside.display(), "a damaged object was replaced by a good one, and is kept");
+        tracing::warn!(kept = aside, "a damaged object was replaced by a good one, and is kept");
     }
     Ok(StatusCode::OK.into_response())
 }
 
-fn digest_of(path: &Path) -> io::Result<String> {
+async fn digest_of(store: &dyn Store, object: &str) -> io::Result<String> {
     use sha2::{Digest, Sha256};
-    let (mut file, mut hash) = (fs::File::open(path)?, Sha256::new());
-    let mut part = vec![0; CHUNK];
-    loop {
-        match io::Read::read(&mut file, &mut part)? {
-            0 => return Ok(hex::encode(hash.finalize())),
-            length => hash.update(&part[..length]),
-        }
+    let (mut parts, mut hash) = (store.stream(object, 0, u64::MAX).await?, Sha256::new());
+    while let Some(part) = parts.try_next().await? {
+        hash.update(&part);
     }
+    Ok(hex::encode(hash.finalize()))
 }
 
-fn folder(query: &Query<'_>, place: &Place, slug: &Slug) -> Result<PathBuf, Refusal> {
-    let embassy = query.readable(place, Area::Repository)?;
+async fn folder(query: &Query<'_>, place: &Place, slug: &Slug) -> Result<String, Refusal> {
+    let embassy = query.readable(place, Area::Repository).await?;
     let embassy = embassy.ok_or_else(|| Refusal::NotFound("the repository".to_owned()))?;
     Ok(embassy.repository(slug))
 }
@@ -204,10 +196,12 @@ async fn writable(
     slug: &Slug,
 ) -> Result<(Arc<Embassy>, Option<u64>), Refusal> {
     let (embassy, quota) = query.writable(place, Area::Repository, &slug.site).await?;
-    if !tokio::fs::try_exists(embassy.repository(slug)).await? {
-        return Err(Refusal::NoRepository);
+    let (store, folder) = (Arc::clone(&query.vault.store), embassy.repository(slug));
+    if blocking(move || Ok(store.is_made(&folder)?)).await? {
+        Ok((embassy, quota))
+    } else {
+        Err(Refusal::NoRepository)
     }
-    Ok((embassy, quota))
 }
 
 async fn publish(
@@ -215,10 +209,10 @@ async fn publish(
     place: &Place,
     embassy: &Arc<Embassy>,
     received: Received,
-    target: PathBuf,
+    target: String,
 ) -> Result<Published, Refusal> {
-    let Received { file, space, .. } = received;
-    let published = blocking(move || Ok(file.publish(&target)?)).await?;
+    let (store, Received { file, space, .. }) = (Arc::clone(&query.vault.store), received);
+    let published = blocking(move || Ok(store.publish(file, &target)?)).await?;
     if published == Published::New {
         space.keep();
         query.vault.metrics.stored(place, embassy.used());
@@ -226,18 +220,19 @@ async fn publish(
     Ok(published)
 }
 
-async fn send(query: &Query<'_>, path: PathBuf, what: &str) -> Result<Response, Refusal> {
-    let mut file = tokio::fs::File::open(path).await.map_err(Refusal::reading(what))?;
-    let length = file.metadata().await?.len();
+async fn send(query: &Query<'_>, object: String, what: &str) -> Result<Response, Refusal> {
+    let (store, asked) = (Arc::clone(&query.vault.store), object.clone());
+    let length = blocking(move || Ok(store.size(&asked)?)).await?;
+    let length = length.ok_or_else(|| Refusal::NotFound(what.to_owned()))?;
     let (status, from, count) = match query.header(header::RANGE) {
         None => (StatusCode::OK, 0, length),
         Some(text) => {
             let (from, to) = range(text, length).ok_or(Refusal::BadRange(length))?;
-            file.seek(SeekFrom::Start(from)).await?;
             (StatusCode::PARTIAL_CONTENT, from, to - from + 1)
         }
     };
-    let body = Body::from_stream(ReaderStream::with_capacity(file.take(count), CHUNK));
+    let parts = query.vault.store.stream(&object, from, count).await.map_err(Refusal::reading(what))?;
+    let body = Body::from_stream(parts);
     let mut response = typed((status, body), "application/octet-stream");
     response.headers_mut().insert(header::CONTENT_LENGTH, count.into());
     response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -258,17 +253,18 @@ pub fn range(text: &str, length: u64) -> Option<(u64, u64)> {
     (from <= to).then_some((from, to))
 }
 
-fn objects(folder: &Path, kind: Kind) -> io::Result<Vec<StoredObject>> {
-    let folders = match kind {
-        Kind::Data => names_in(folder)?.iter().map(|name| folder.join(name)).collect(),
-        _ => vec![folder.to_owned()],
-    };
+/// Objects of that kind in a repository, and nothing else that lies there. Blocking.
+pub fn objects(store: &dyn Store, repository: &str, kind: Kind) -> io::Result<Vec<StoredObject>> {
     let mut objects = vec![];
-    for folder in folders {
-        for name in names_in(&folder)?.into_iter().filter(|name| is_digest(name)) {
-            let size = fs::metadata(folder.join(&name))?.len();
-            objects.push(StoredObject { name, size });
-        }
+    for entry in store.list(&format!("{repository}/{}", kind.text()))? {
+        let name = match kind {
+            Kind::Data => entry.name.split_once('/').map(|(_, name)| name),
+            _ => Some(entry.name.as_str()),
+        };
+        objects.extend(name.filter(|name| is_digest(name)).map(|name| StoredObject {
+            name: name.to_owned(),
+            size: entry.size,
+        }));
     }
     Ok(objects)
 }

@@ -1,7 +1,5 @@
 //! The URL space. Names are checked here, strictly, so that no path ever leaves its folder.
 
-use std::path::{Path, PathBuf};
-
 use crate::trust::identity::is_site_name;
 
 use super::refusal::Refusal;
@@ -71,11 +69,15 @@ impl Kind {
         }
     }
 
-    /// The file of an object in a repository's folder. Packs are spread by the first two digits, since there are many of them.
+    /// Where an object lies in a repository. Packs are spread by the first two digits, since there are many of them.
     #[must_use]
-    pub fn file(self, repository: &Path, name: &str) -> PathBuf {
-        let folder = repository.join(self.text());
-        if self == Self::Data { folder.join(&name[..2]).join(name) } else { folder.join(name) }
+    pub fn object(self, repository: &str, name: &str) -> String {
+        let kind = self.text();
+        if self == Self::Data {
+            format!("{repository}/{kind}/{}/{name}", &name[..2])
+        } else {
+            format!("{repository}/{kind}/{name}")
+        }
     }
 
     /// Reads what is in the path.
@@ -280,8 +282,8 @@ mod tests {
     #[test]
     fn packs_are_spread() {
         let name = "ab".repeat(32);
-        assert_eq!(Kind::Data.file(Path::new("r"), &name), PathBuf::from(format!("r/data/ab/{name}")));
-        assert_eq!(Kind::Index.file(Path::new("r"), &name), PathBuf::from(format!("r/index/{name}")));
+        assert_eq!(Kind::Data.object("r", &name), format!("r/data/ab/{name}"));
+        assert_eq!(Kind::Index.object("r", &name), format!("r/index/{name}"));
     }
 
     #[test]

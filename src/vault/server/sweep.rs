@@ -2,12 +2,7 @@
 //! that are older than `immutableFor` by the vault's own time, and one round later frees those that still nobody needs. See
 //! docs/adr/0007.
 
-use std::{
-    collections::BTreeSet,
-    fs, io,
-    path::{Path, PathBuf},
-    sync::PoisonError,
-};
+use std::{collections::BTreeSet, io, sync::PoisonError};
 
 use serde::Serialize;
 
@@ -16,11 +11,13 @@ use crate::api::thinning::Thinning;
 
 use super::{
     condemned::{self, Condemned},
-    disk::{Published, Workshop, names_in, sync_parent},
+    disk::Published,
     embassy::Embassy,
     ledger::Ledger,
     needs::{Needs, Unreadable, committed},
-    route::{Kind, Slug, is_digest},
+    repository::objects,
+    route::{Kind, Slug},
+    store::{Store, numbers_in},
     thinnings,
 };
 
@@ -65,12 +62,14 @@ struct Record<'a> {
 }
 
 /// One round for one embassy, at the vault's time `now`. Blocking.
-pub fn sweep(embassy: &Embassy, rules: Rules, now: i64, workshop: &Workshop) -> Result<Swept, SweepError> {
-    let round = Round { embassy, rules, now, workshop };
-    let slugs: Vec<Slug> =
-        names_in(&embassy.repositories())?.iter().filter_map(|name| Slug::parse(name)).collect();
+pub fn sweep(store: &dyn Store, embassy: &Embassy, rules: Rules, now: i64) -> Result<Swept, SweepError> {
+    let round = Round { store, embassy, rules, now };
+    let folders = store.folders(&embassy.repositories())?;
+    let slugs: Vec<Slug> = folders.iter().filter_map(|name| Slug::parse(name)).collect();
     let ledger = round.note(&slugs)?;
-    let Some((order, _)) = thinnings::read_newest(&embassy.thinnings())? else { return Ok(Swept::default()) };
+    let Some((order, _)) = thinnings::read_newest(store, &embassy.thinnings())? else {
+        return Ok(Swept::default());
+    };
     let mut swept = Swept::default();
     for slug in &slugs {
         let done = round.repository(slug, &order, &ledger)?;
@@ -82,25 +81,25 @@ pub fn sweep(embassy: &Embassy, rules: Rules, now: i64, workshop: &Workshop) -> 
 }
 
 struct Round<'a> {
+    store: &'a dyn Store,
     embassy: &'a Embassy,
     rules: Rules,
     now: i64,
-    workshop: &'a Workshop,
 }
 
 impl Round<'_> {
     /// Notes packs and manifests that were never seen before.
     fn note(&self, slugs: &[Slug]) -> io::Result<Ledger> {
-        let mut ledger = Ledger::read(&self.embassy.seen())?;
+        let mut ledger = Ledger::read(self.store, &self.embassy.seen())?;
         let mut seen = vec![];
         for slug in slugs {
-            let packs = packs(&self.embassy.repository(slug))?;
+            let packs = packs(self.store, &self.embassy.repository(slug))?;
             seen.extend(packs.into_iter().map(|pack| pack_name(slug, &pack)));
         }
-        for (slug, sequences) in committed(&self.embassy.points())? {
+        for (slug, sequences) in committed(self.store, &self.embassy.points())? {
             seen.extend(sequences.into_iter().map(|sequence| point_name(&slug, sequence)));
         }
-        ledger.note(seen.into_iter(), self.now, self.workshop)?;
+        ledger.note(self.store, seen.into_iter(), self.now)?;
         Ok(ledger)
     }
 
@@ -108,27 +107,31 @@ impl Round<'_> {
         let repository = self.embassy.repository(slug);
         let least = self.rules.least.max(order.immutable_for);
         let old = |name: &str| ledger.age(name, self.now) >= least;
-        let points = committed(&self.embassy.points())?.remove(&slug.text()).unwrap_or_default();
-        let mut needs = Needs::of(&repository);
+        let points = self.points(slug)?;
+        let mut needs = Needs::of(self.store, &repository);
         for sequence in staying(slug, &points, order, |sequence| old(&point_name(&slug.text(), sequence))) {
             needs.add(&self.embassy.point(slug, sequence))?;
         }
         let file = self.embassy.condemned(&slug.text());
-        let before = condemned::read(&file)?;
-        let unneeded = packs(&repository)?
+        let before = condemned::read(self.store, &file)?;
+        let unneeded = packs(self.store, &repository)?
             .into_iter()
             .filter(|pack| !needs.objects().contains(&format!("data/{pack}")) && old(&pack_name(slug, pack)));
         let mut after: Condemned =
             unneeded.map(|pack| (pack.clone(), before.get(&pack).copied().unwrap_or(self.now))).collect();
         // Written before anything goes: from then on no copy that begins builds on it.
-        condemned::write(&file, &before, &after, self.workshop)?;
+        condemned::write(self.store, &file, &before, &after)?;
         let due = after.iter().filter(|(_, since)| self.now - **since >= self.rules.grace);
         let due: BTreeSet<String> = due.map(|(pack, _)| pack.clone()).collect();
         let (freed, bytes) = self.free(slug, order, needs, &points, due)?;
         let remaining = after.clone();
         after.retain(|pack, _| !freed.contains(pack));
-        condemned::write(&file, &remaining, &after, self.workshop)?;
+        condemned::write(self.store, &file, &remaining, &after)?;
         Ok(Swept { condemned: after.len(), freed: freed.len(), bytes })
+    }
+
+    fn points(&self, slug: &Slug) -> io::Result<BTreeSet<i64>> {
+        Ok(committed(self.store, &self.embassy.points())?.remove(&slug.text()).unwrap_or_default())
     }
 
     /// Frees what is due and what no point needs that was committed meanwhile. No point is committed while this goes on.
@@ -144,8 +147,7 @@ impl Round<'_> {
             return Ok((due, 0));
         }
         let _committing = self.embassy.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        let points = committed(&self.embassy.points())?.remove(&slug.text()).unwrap_or_default();
-        for sequence in points.difference(known) {
+        for sequence in self.points(slug)?.difference(known) {
             needs.add(&self.embassy.point(slug, *sequence))?;
         }
         due.retain(|pack| !needs.objects().contains(&format!("data/{pack}")));
@@ -153,8 +155,7 @@ impl Round<'_> {
         let repository = self.embassy.repository(slug);
         let mut bytes = 0;
         for pack in &due {
-            let file = Kind::Data.file(&repository, pack);
-            bytes += remove(&file)?;
+            bytes += self.store.remove(&Kind::Data.object(&repository, pack))?;
         }
         self.embassy.release(bytes);
         Ok((due, bytes))
@@ -162,11 +163,9 @@ impl Round<'_> {
 
     fn record(&self, record: &Record<'_>) -> io::Result<()> {
         let folder = self.embassy.freed();
-        let names = names_in(&folder)?;
-        let last: i64 =
-            names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).max().unwrap_or(0);
-        let file: PathBuf = folder.join(format!("{}.json", last + 1));
-        match self.workshop.create(&file, &serde_json::to_vec(record)?)? {
+        let last = numbers_in(self.store, &folder)?.pop().unwrap_or(0);
+        let object = format!("{folder}/{}.json", last + 1);
+        match self.store.create(&object, &serde_json::to_vec(record)?)? {
             Published::New => Ok(()),
             Published::Exists => Err(io::Error::new(
                 io::ErrorKind::AlreadyExists,
@@ -187,25 +186,8 @@ fn staying(slug: &Slug, points: &BTreeSet<i64>, order: &Thinning, is_old: impl F
     points.iter().copied().filter(stays).collect()
 }
 
-fn packs(repository: &Path) -> io::Result<BTreeSet<String>> {
-    let data = repository.join(Kind::Data.text());
-    let mut found = BTreeSet::new();
-    for folder in names_in(&data)? {
-        found.extend(names_in(&data.join(folder))?.into_iter().filter(|name| is_digest(name)));
-    }
-    Ok(found)
-}
-
-/// Removes a file, durably; one that is gone already frees nothing.
-fn remove(file: &Path) -> io::Result<u64> {
-    let size = match fs::metadata(file) {
-        Ok(metadata) => metadata.len(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
-    fs::remove_file(file)?;
-    sync_parent(file)?;
-    Ok(size)
+fn packs(store: &dyn Store, repository: &str) -> io::Result<BTreeSet<String>> {
+    Ok(objects(store, repository, Kind::Data)?.into_iter().map(|object| object.name).collect())
 }
 
 fn pack_name(slug: &Slug, pack: &str) -> String {
@@ -228,7 +210,8 @@ mod tests {
     use crate::trust::signing::SiteKey;
     use crate::vault::inventory::{Inventory, VERSION};
     use crate::vault::server::{
-        completeness, embassy::Embassies, metrics::Metrics, repository::sha256, route::Place,
+        completeness, directory::Directory, embassy::Embassies, metrics::Metrics, repository::sha256,
+        route::Place, store::text_of,
     };
 
     const RULES: Rules = Rules { least: 100, grace: 10 };
@@ -236,7 +219,7 @@ mod tests {
     /// An embassy on disk with one repository, and what its points need.
     struct World {
         _root: tempfile::TempDir,
-        workshop: Workshop,
+        store: Arc<dyn Store>,
         embassy: Arc<Embassy>,
         key: SiteKey,
         slug: Slug,
@@ -249,17 +232,16 @@ mod tests {
     impl World {
         fn new() -> Self {
             let root = tempfile::tempdir().unwrap();
-            let workshop = Workshop::open(root.path().join("tmp")).unwrap();
-            let embassies = Embassies::load(root.path().join("embassies"), &Metrics::default()).unwrap();
+            let store: Arc<dyn Store> = Arc::new(Directory::open(root.path()).unwrap());
+            let embassies = Embassies::load(Arc::clone(&store), &Metrics::default()).unwrap();
             let place = Place { namespace: "land".to_owned(), name: "land".to_owned() };
-            let embassy = embassies.get_or_create(&place, "tallinn", &workshop).unwrap();
+            let embassy = embassies.get_or_create(&place, "tallinn").unwrap();
             let slug = Slug::parse("1-tallinn").unwrap();
-            let repository = embassy.repository(&slug);
-            workshop.create(&repository.join("config"), b"config").unwrap();
+            store.create(&format!("{}/config", embassy.repository(&slug)), b"config").unwrap();
             let key = SiteKey::generate().unwrap();
             Self {
                 _root: root,
-                workshop,
+                store,
                 embassy,
                 key,
                 slug,
@@ -269,13 +251,13 @@ mod tests {
             }
         }
 
-        fn repository(&self) -> PathBuf {
+        fn repository(&self) -> String {
             self.embassy.repository(&self.slug)
         }
 
         fn store(&self, kind: Kind, content: &[u8]) -> String {
             let name = sha256(content);
-            self.workshop.create(&kind.file(&self.repository(), &name), content).unwrap();
+            self.store.create(&kind.object(&self.repository(), &name), content).unwrap();
             name
         }
 
@@ -302,11 +284,11 @@ mod tests {
         fn commit(&mut self, needs: BTreeSet<String>, inventory: &str) -> bool {
             let payload = format!(r#"{{"contents":{{"inventory":"{inventory}"}}}}"#);
             let text = Envelope::sign(&self.key, "tallinn", Purpose::Manifest, payload).to_text();
-            if completeness::check(&text, &self.repository()).is_err() {
+            if completeness::check(&text, &*self.store, &self.repository(), &BTreeSet::new()).is_err() {
                 return false;
             }
             let sequence = i64::try_from(self.needs.len()).unwrap() + 1;
-            self.workshop.create(&self.embassy.point(&self.slug, sequence), text.as_bytes()).unwrap();
+            self.store.create(&self.embassy.point(&self.slug, sequence), text.as_bytes()).unwrap();
             self.needs.push(needs);
             self.inventories.push(inventory.to_owned());
             true
@@ -333,17 +315,18 @@ mod tests {
             };
             let payload = serde_json::to_string(&order).unwrap();
             let text = Envelope::sign(&self.key, "tallinn", Purpose::Thinning, payload).to_text();
-            let file = self.embassy.thinnings().join(format!("{}.json", order.sequence));
-            self.workshop.create(&file, text.as_bytes()).unwrap();
+            let object = format!("{}/{}.json", self.embassy.thinnings(), order.sequence);
+            self.store.create(&object, text.as_bytes()).unwrap();
             self.order = Some(order);
         }
 
         fn sweep(&self, now: i64) -> Result<Swept, SweepError> {
-            sweep(&self.embassy, RULES, now, &self.workshop)
+            sweep(&*self.store, &self.embassy, RULES, now)
         }
 
         fn holds(&self, pack: &str) -> bool {
-            Kind::Data.file(&self.repository(), pack.strip_prefix("data/").unwrap()).exists()
+            let object = Kind::Data.object(&self.repository(), pack.strip_prefix("data/").unwrap());
+            self.store.size(&object).unwrap().is_some()
         }
     }
 
@@ -361,7 +344,7 @@ mod tests {
         assert_eq!(world.sweep(109).unwrap().freed, 0, "announced for less than a round");
         assert_eq!(world.sweep(110).unwrap(), Swept { condemned: 0, freed: 1, bytes: 3 });
         assert!(!world.holds(&old) && world.holds(&shared) && world.holds(&new));
-        let record = fs::read_to_string(world.embassy.freed().join("1.json")).unwrap();
+        let record = text_of(&*world.store, &format!("{}/1.json", world.embassy.freed())).unwrap();
         assert!(record.contains(old.strip_prefix("data/").unwrap()), "{record}");
     }
 
@@ -389,15 +372,15 @@ mod tests {
         world.sweep(0).unwrap();
         assert_eq!(world.sweep(1_000).unwrap(), Swept::default(), "nobody ordered anything");
         world.order(1, &[]);
-        let needed = Kind::Inventories.file(&world.repository(), &world.inventories[1]);
-        let content = fs::read(&needed).unwrap();
-        fs::write(&needed, b"damaged").unwrap();
+        let needed = Kind::Inventories.object(&world.repository(), &world.inventories[1]);
+        let content = world.store.read(&needed).unwrap();
+        world.store.replace(&needed, b"damaged").unwrap();
         for now in [2_000, 3_000] {
             let error = world.sweep(now).unwrap_err().to_string();
             assert!(error.contains("Nothing of this embassy is freed"), "{error}");
         }
         assert!(world.holds(&old));
-        fs::write(&needed, content).unwrap();
+        world.store.replace(&needed, &content).unwrap();
         world.sweep(4_000).unwrap();
         assert_eq!(world.sweep(5_000).unwrap().freed, 1);
     }
@@ -430,8 +413,8 @@ mod tests {
                 now += random.i64(0..40);
                 match random.u8(0..4) {
                     0 | 1 => {
-                        let condemned = condemned::read(&world.embassy.condemned("1-tallinn")).unwrap();
-                        let usable = packs(&world.repository()).unwrap();
+                        let condemned = condemned::read(&*world.store, &world.embassy.condemned("1-tallinn")).unwrap();
+                        let usable = packs(&*world.store, &world.repository()).unwrap();
                         let mut needs: BTreeSet<String> = usable
                             .iter()
                             .filter(|pack| !condemned.contains_key(*pack) && random.bool())
@@ -478,7 +461,7 @@ mod tests {
                 let last = i64::try_from(world.needs.len()).unwrap();
                 let stay = (1..).zip(&world.needs).filter(|(n, _)| !given.contains(n) || *n == last);
                 let needed: BTreeSet<&String> = stay.flat_map(|(_, needs)| needs).collect();
-                let left = packs(&world.repository()).unwrap();
+                let left = packs(&*world.store, &world.repository()).unwrap();
                 let unneeded = left.iter().filter(|pack| !needed.contains(&format!("data/{pack}")));
                 assert_eq!(unneeded.count(), 0, "seed {seed}");
             }

@@ -1,8 +1,7 @@
 //! Orders to give recovery points up: signed by the active site, each following the one before, and the newest one holds.
 
 use std::{
-    fs, io,
-    path::Path,
+    io,
     sync::{Arc, PoisonError},
 };
 
@@ -19,24 +18,24 @@ use crate::vault::protocol::{MAX_DOCUMENT, StoredThinning};
 
 use super::{
     about::own_key,
-    disk::{Published, names_in, text_of},
+    disk::Published,
     dispatch::{Query, blocking},
     embassy::Reservation,
     refusal::Refusal,
     rights::Area,
     route::Place,
+    store::{Store, exists, numbers_in, text_of},
     upload::Upload,
 };
 
 /// The newest order that is stored in `folder`, and its text. Blocking.
-pub fn read_newest(folder: &Path) -> io::Result<Option<(Thinning, String)>> {
-    let names = names_in(folder)?;
-    let last: Option<i64> = names.iter().filter_map(|name| name.strip_suffix(".json")?.parse().ok()).max();
-    let Some(last) = last else { return Ok(None) };
-    let text = fs::read_to_string(folder.join(format!("{last}.json")))?;
+pub fn read_newest(store: &dyn Store, folder: &str) -> io::Result<Option<(Thinning, String)>> {
+    let Some(last) = numbers_in(store, folder)?.pop() else { return Ok(None) };
     let unreadable = |error: String| {
         io::Error::new(io::ErrorKind::InvalidData, format!("order {last} cannot be read: {error}"))
     };
+    let content = store.read(&format!("{folder}/{last}.json"))?;
+    let text = String::from_utf8(content).map_err(|error| unreadable(error.to_string()))?;
     let envelope = Envelope::parse(&text).map_err(|error| unreadable(error.to_string()))?;
     let order = serde_json::from_str(&envelope.payload).map_err(|error| unreadable(error.to_string()))?;
     Ok(Some((order, text)))
@@ -67,23 +66,20 @@ pub async fn put(
     let mut space = Reservation::new(&embassy, quota);
     let published = blocking(move || {
         let _committing = embassy.committing.lock().unwrap_or_else(PoisonError::into_inner);
-        let folder = embassy.thinnings();
-        let target = folder.join(format!("{sequence}.json"));
-        if target.exists() {
-            let stored = text_of(&target)?;
-            return if stored == text {
-                Ok(Published::Exists)
-            } else {
-                Err(Refusal::Different { text: stored })
-            };
+        let (store, folder) = (&*vault.store, embassy.thinnings());
+        let target = format!("{folder}/{sequence}.json");
+        if exists(store, &target)? {
+            return same(store, &target, &text);
         }
-        let before = read_newest(&folder)?.map(|(before, text)| (before, digest(&text)));
+        let before = read_newest(store, &folder)?.map(|(before, text)| (before, digest(&text)));
         let before = before.as_ref().map(|(before, digest)| (before, digest.as_str()));
         order.follows(before).map_err(|error| Refusal::BadThinning(error.to_string()))?;
         space.grow(text.len() as u64)?;
-        let published = vault.workshop.create(&target, text.as_bytes())?;
+        if store.create(&target, text.as_bytes())? == Published::Exists {
+            return same(store, &target, &text);
+        }
         space.keep();
-        Ok(published)
+        Ok(Published::New)
     })
     .await?;
     tracing::info!(
@@ -99,11 +95,18 @@ pub async fn put(
     })
 }
 
+/// The same order may come again, another may not take its place.
+fn same(store: &dyn Store, object: &str, text: &str) -> Result<Published, Refusal> {
+    let stored = text_of(store, object)?;
+    if stored == text { Ok(Published::Exists) } else { Err(Refusal::Different { text: stored }) }
+}
+
 /// `GET /thinnings/{namespace}/{name}`: the newest one.
 pub async fn newest(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
     let nothing = || Refusal::NotFound("an order to give recovery points up".to_owned());
-    let embassy = query.readable(place, Area::Thinnings)?.ok_or_else(nothing)?;
-    let found = blocking(move || Ok(read_newest(&embassy.thinnings())?)).await?;
+    let embassy = query.readable(place, Area::Thinnings).await?.ok_or_else(nothing)?;
+    let store = Arc::clone(&query.vault.store);
+    let found = blocking(move || Ok(read_newest(&*store, &embassy.thinnings())?)).await?;
     let (order, text) = found.ok_or_else(nothing)?;
     Ok(Json(StoredThinning { sequence: order.sequence, text }).into_response())
 }

@@ -112,7 +112,7 @@ impl Upload {
         limit: u64,
         quota: Option<u64>,
     ) -> Result<Received, Refusal> {
-        let (unfinished, file) = vault.workshop.begin()?;
+        let (unfinished, file) = vault.store.begin()?;
         // Each write of a tokio file is a task of its own; one for a few KiB would cost more than the write.
         let mut file = BufWriter::with_capacity(WRITE, File::from_std(file));
         let mut space = Reservation::new(embassy, quota);

@@ -55,6 +55,7 @@ fn rounds(archive: &Archive, count: usize) {
 #[test]
 fn bytes_of_what_was_given_up_go_and_the_rest_is_whole() {
     let mut archive = archive(SECOND);
+    let _beside = archive.vault.beside();
     let before = packs(&archive);
     let key = archive.key("tallinn");
     assert_eq!(put(&archive, "tallinn", 1, &signed(&order("luxembourg", 1, "", 1), "tallinn", key)).0, 201);

@@ -39,7 +39,7 @@ pub struct TestVault {
     /// Its store and its certificates.
     pub folder: TempDir,
     /// Who issues certificates for it and its clients.
-    pub authority: Authority,
+    pub authority: Arc<Authority>,
     /// Where it listens.
     pub address: SocketAddr,
     /// Where health and metrics are.
@@ -81,8 +81,14 @@ impl TestVault {
 
     /// As the program, at an address that stays its own.
     pub fn start_program() -> Self {
+        Self::start_program_with(|_| {})
+    }
+
+    /// The same, with limits changed by `change`.
+    pub fn start_program_with(change: impl FnOnce(&mut Arguments)) -> Self {
         let mut vault = Self::prepare(|arguments| {
             (arguments.listen, arguments.health_listen) = (free_address(), free_address());
+            change(arguments);
         });
         assert!(vault.run_program(Command::new(Self::PROGRAM)), "the vault did not start");
         vault
@@ -97,7 +103,7 @@ impl TestVault {
 
     fn prepare(change: impl FnOnce(&mut Arguments)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let authority = Authority::generate("luxembourg").unwrap();
+        let authority = Arc::new(Authority::generate("luxembourg").unwrap());
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut arguments = Arguments {
             site: "luxembourg".to_owned(),
@@ -111,18 +117,37 @@ impl TestVault {
             immutable_for: Duration::from_hours(1),
             sweep_every: Duration::from_hours(24),
         };
+        change(&mut arguments);
         let objects = is_in_bucket().then(|| {
             let objects = ObjectStore::start();
-            objects.bucket(BUCKET, Some(("COMPLIANCE", 1)));
+            // Object Lock counts days: what is to go within a test needs a bucket without.
+            let goes_soon = arguments.sweep_every < Duration::from_mins(1);
+            objects.bucket(BUCKET, (!goes_soon).then_some(("COMPLIANCE", 30)));
             arguments.bucket = objects.arguments(BUCKET);
+            arguments.bucket.accept_unlocked_bucket = goes_soon;
             Arc::new(objects)
         });
-        change(&mut arguments);
         fs::create_dir(&arguments.tls).unwrap();
         let vault = Self { folder, authority, address: any, health: any, arguments, running: None, objects };
         vault.renew();
         fs::write(vault.arguments.tls.join("ca.crt"), vault.authority.certificate_pem()).unwrap();
         vault
+    }
+
+    /// Another vault on the same bucket, as the program, with the same certificates; nothing for a vault in a folder.
+    pub fn beside(&self) -> Option<Self> {
+        let objects = Some(Arc::clone(self.objects.as_ref()?));
+        let folder = tempfile::tempdir().unwrap();
+        let arguments = Arguments { root: folder.path().join("store"), ..self.arguments.clone() };
+        let (authority, any) = (Arc::clone(&self.authority), self.address);
+        let mut vault = Self { folder, authority, address: any, health: any, arguments, running: None, objects };
+        // A client of another test may take a free address first.
+        let has_started = (0..5).any(|_| {
+            (vault.arguments.listen, vault.arguments.health_listen) = (free_address(), free_address());
+            vault.run_program(Command::new(Self::PROGRAM))
+        });
+        assert!(has_started, "the vault did not start");
+        Some(vault)
     }
 
     /// Gives the vault a new certificate, in place.
@@ -162,12 +187,14 @@ impl TestVault {
             flag("site", &arguments.site),
             flag("root", &arguments.root.display()),
             flag("sweep-every", &duration::format(arguments.sweep_every)),
+            flag("immutable-for", &duration::format(arguments.immutable_for)),
             flag("tls", &arguments.tls.display()),
             flag("listen", &arguments.listen),
             flag("health-listen", &arguments.health_listen),
         ]);
         if let (Some(bucket), Some(endpoint)) = (&arguments.bucket.bucket, &arguments.bucket.bucket_endpoint) {
             program.args([flag("bucket", bucket), flag("bucket-endpoint", endpoint)]);
+            program.args(arguments.bucket.accept_unlocked_bucket.then_some("--accept-unlocked-bucket"));
         }
         (self.address, self.health) = (arguments.listen, arguments.health_listen);
         self.running = Some(Running::Program(program.env("RUST_LOG", "warn").spawn().unwrap()));
@@ -232,8 +259,19 @@ impl TestVault {
 
     /// A second vault with the same arguments, to its end.
     pub fn second(&self) -> Result<(), VaultError> {
+        self.second_with(|_| {}, std::future::pending())
+    }
+
+    /// The same with arguments changed by `change`, until `shutdown`.
+    pub fn second_with(
+        &self,
+        change: impl FnOnce(&mut Arguments),
+        shutdown: impl Future<Output = ()> + Send,
+    ) -> Result<(), VaultError> {
+        let mut arguments = self.arguments.clone();
+        change(&mut arguments);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-        runtime.block_on(data_embassy::vault::server::serve(self.arguments.clone(), std::future::pending()))
+        runtime.block_on(data_embassy::vault::server::serve(arguments, shutdown))
     }
 
     /// `https://...`

@@ -3,7 +3,7 @@
 use std::{
     io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde::{Deserialize, Serialize};
@@ -60,9 +60,12 @@ impl Clock {
     /// Writes the time down, and that a round begins now if it does; false if another vault has done so meanwhile, whose time holds
     /// then and whose round it is. Blocking.
     pub fn keep(&self, begins_sweep: bool) -> io::Result<bool> {
-        let (text, mut kept) = {
+        let (text, mut kept, since) = {
             let known = self.known();
-            (known.text.clone(), known.now())
+            let now = known.now();
+            // The part of a second that has passed counts the next time.
+            let counted = u64::try_from(now.ran - known.kept.ran).unwrap_or(0);
+            (known.text.clone(), now, known.since + Duration::from_secs(counted))
         };
         if begins_sweep {
             kept.swept = kept.ran;
@@ -70,7 +73,7 @@ impl Clock {
         let written = serde_json::to_vec(&kept)?;
         let is_ours = self.store.exchange(OBJECT, text.as_deref(), &written)?;
         let next = if is_ours {
-            Known { text: Some(written), kept, since: Instant::now() }
+            Known { text: Some(written), kept, since }
         } else {
             read(&*self.store)?
         };

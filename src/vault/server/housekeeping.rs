@@ -7,8 +7,10 @@ use super::{
     sweep::{Rules, sweep},
 };
 
-/// Of a round, the time is written down at least so often: others on the same store judge by it what is about to go.
+/// So many times in a round the time is written down where others on the same store judge by it what is about to go.
 const PARTS_OF_A_ROUND: u32 = 8;
+/// The time is kept in seconds.
+const SHORTEST: Duration = Duration::from_secs(1);
 
 /// The time is written down at least so often.
 const TICK: Duration = Duration::from_mins(10);
@@ -20,7 +22,7 @@ pub fn seconds(duration: Duration) -> i64 {
 
 /// Goes on until the vault stops.
 pub async fn keep(vault: Arc<Vault>, every: Duration, least: Duration) {
-    let tick = if vault.store.is_shared() { every / PARTS_OF_A_ROUND } else { every };
+    let tick = if vault.store.is_shared() { (every / PARTS_OF_A_ROUND).max(SHORTEST) } else { every };
     let rules = Rules { least: seconds(least), grace: seconds(every) };
     loop {
         tokio::select! {

@@ -1,0 +1,202 @@
+//! Vaults that keep their store in a bucket of a real object store: what such a bucket must promise, and several vaults at a time.
+//! `make bucket` runs it, and the suites of the vault once more on buckets.
+
+#[path = "support/mod.rs"]
+mod support;
+
+use std::{
+    collections::BTreeSet,
+    thread::{self, sleep},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use data_embassy::{
+    trust::identity::Role,
+    vault::{client::RepositoryClient, server::VaultError},
+};
+use sha2::{Digest, Sha256};
+use support::{
+    object_store::ObjectStore,
+    vault::{BUCKET, TestVault},
+};
+
+const PATH: &str = "ns/register/1-tallinn";
+
+fn digest(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
+}
+
+/// Two vaults on one bucket that host `tallinn`, and a client of an empty repository at the first.
+fn two() -> (TestVault, TestVault, RepositoryClient) {
+    let one = TestVault::start_program();
+    one.host("tallinn", "ns", 1 << 30);
+    let client = one.repository("tallinn", Role::Mover, PATH);
+    client.create().unwrap();
+    let other = one.beside().expect("VAULT_STORE is not 'bucket': use `make bucket`");
+    (one, other, client)
+}
+
+fn objects(vault: &TestVault) -> &ObjectStore {
+    vault.objects.as_ref().expect("VAULT_STORE is not 'bucket': use `make bucket`")
+}
+
+#[test]
+fn a_bucket_that_keeps_nothing_is_refused_with_a_sentence() {
+    let vault = TestVault::start();
+    let store = objects(&vault);
+    for (bucket, retention, why) in [
+        ("open", None, "it has no Object Lock"),
+        ("governed", Some(("GOVERNANCE", 30)), "is not in mode COMPLIANCE"),
+        ("short", Some(("COMPLIANCE", 3)), "its default retention is 3d, and this vault promises 7d"),
+    ] {
+        store.bucket(bucket, retention);
+        let open = |accepts: bool| {
+            let change = |arguments: &mut data_embassy::vault::server::Arguments| {
+                arguments.bucket = store.arguments(bucket);
+                arguments.bucket.accept_unlocked_bucket = accepts;
+                arguments.immutable_for = Duration::from_hours(7 * 24);
+                arguments.root = vault.folder.path().join(bucket);
+            };
+            vault.second_with(change, sleep_a_moment())
+        };
+        let error = open(false).unwrap_err();
+        assert!(matches!(error, VaultError::Unlocked { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(why) && text.contains("vault.bucket.acceptUnlocked"), "{text}");
+        open(true).unwrap();
+    }
+    let missing = vault.second_with(|arguments| arguments.bucket = store.arguments("nowhere"), sleep_a_moment());
+    assert!(matches!(missing, Err(VaultError::Bucket(_))), "{missing:?}");
+    let public = |arguments: &mut data_embassy::vault::server::Arguments| {
+        arguments.bucket.bucket_endpoint = Some("https://127.0.0.1:1".to_owned());
+    };
+    let text = vault.second_with(public, sleep_a_moment()).unwrap_err().to_string();
+    assert!(text.contains("needs --bucket-ca"), "{text}");
+}
+
+async fn sleep_a_moment() {
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Versions of the objects whose name ends so: their keys and versions.
+fn versions(store: &ObjectStore, end: &str) -> Vec<(String, String)> {
+    let listed = store.send("GET", &format!("/{BUCKET}?versions="), &[], String::new());
+    assert_eq!(listed.0, 200, "{}", listed.1);
+    let value = |text: &str, name: &str| {
+        Some(text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>"))?.0.to_owned())
+    };
+    let entries = listed.1.split("<Version>").skip(1);
+    let found = entries.map(|entry| (value(entry, "Key").unwrap(), value(entry, "VersionId").unwrap()));
+    found.filter(|(key, _)| key.ends_with(end)).collect()
+}
+
+#[test]
+fn whoever_has_the_keys_of_the_bucket_can_hide_what_is_stored_and_not_destroy_it() {
+    let (one, _other, client) = two();
+    let name = digest(b"pack");
+    client.write("data", &name, Bytes::from_static(b"pack")).unwrap();
+    let store = objects(&one);
+    let [(key, version)] = versions(store, &name).try_into().unwrap();
+    let destroyed = store.send("DELETE", &format!("/{BUCKET}/{key}?versionId={version}"), &[], String::new());
+    assert_eq!(destroyed.0, 403, "{}", destroyed.1);
+    assert_eq!(client.read("data", &name).unwrap().as_ref(), b"pack");
+    // Overwritten: the vault notices, and puts a good one in its place once it gets one; the first version is still there.
+    assert_eq!(store.send("PUT", &format!("/{BUCKET}/{key}"), &[], "p4ck".to_owned()).0, 200);
+    assert_eq!(client.read("data", &name).unwrap().as_ref(), b"p4ck");
+    client.write("data", &name, Bytes::from_static(b"pack")).unwrap();
+    assert_eq!(client.read("data", &name).unwrap().as_ref(), b"pack");
+    assert!(versions(store, &name).iter().any(|(_, found)| *found == version));
+}
+
+#[test]
+fn what_one_vault_took_the_other_knows() {
+    let (one, other, client) = two();
+    let there = other.repository("tallinn", Role::Mover, PATH);
+    let content = vec![7; 40 << 20];
+    client.write("data", &digest(&content), content.clone().into()).unwrap();
+    assert!(there.read("data", &digest(&content)).unwrap() == content);
+    let part = there.read_range("data", &digest(&content), 1_000, 17 << 20).unwrap();
+    assert_eq!(part.len(), 17 << 20);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let [here, there] = [one.operator("tallinn"), other.operator("tallinn")];
+        let waiting = tokio::spawn(async move {
+            let found = there.mail("ns", "register", "tallinn", 0, Duration::from_secs(30)).await.unwrap();
+            (there, found)
+        });
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        here.put_mail("ns", "register", "tallinn", 1, "first".to_owned()).await.unwrap();
+        let (there, found) = waiting.await.unwrap();
+        assert_eq!(found[0].text, "first");
+        there.put_mail("ns", "register", "tallinn", 2, "second".to_owned()).await.unwrap();
+        let letters = here.mail("ns", "register", "tallinn", 1, Duration::ZERO).await.unwrap();
+        assert_eq!(letters[0].text, "second");
+        let again = there.put_mail("ns", "register", "tallinn", 2, "another".to_owned()).await;
+        assert!(again.is_err(), "{again:?}");
+        here.put_point("ns", "register", "1-tallinn", 1, "manifest".to_owned()).await.unwrap();
+        assert_eq!(there.point("ns", "register", "1-tallinn", 1).await.unwrap().text, "manifest");
+    });
+    let (_, boxes) = one.raw("tallinn", Role::Operator).send("GET", "/mail/ns/register", "");
+    assert!(boxes.contains(r#""last":2"#), "{boxes}");
+    // A change of the hosting counts at the other vault, too.
+    one.host("tallinn", "elsewhere", 1);
+    let until = Instant::now() + Duration::from_secs(30);
+    let raw = other.raw("tallinn", Role::Operator);
+    while raw.send("PUT", "/mail/ns/register/tallinn/3", "third").0 != 403 {
+        assert!(Instant::now() < until, "the other vault still hosts the namespace");
+        sleep(Duration::from_millis(200));
+    }
+}
+
+#[test]
+fn of_two_documents_for_one_place_one_is_taken() {
+    let (one, other, _client) = two();
+    for sequence in 1..=20 {
+        for path in ["/points/ns/register/1-tallinn", "/mail/ns/register/tallinn"] {
+            let put = |vault: &TestVault, text: &'static str| {
+                let raw = vault.raw("tallinn", Role::Operator);
+                let path = format!("{path}/{sequence}");
+                thread::spawn(move || raw.send("PUT", &path, text).0)
+            };
+            let answers = [put(&one, "from here"), put(&other, "from there")];
+            let answers = answers.map(|answer| answer.join().unwrap());
+            assert_eq!(BTreeSet::from(answers), [201, 409].into(), "{path}/{sequence}: {answers:?}");
+        }
+    }
+}
+
+/// The time at which the vault is killed goes from before the upload to after its end.
+#[test]
+fn a_vault_that_is_killed_in_the_middle_of_an_upload_leaves_nothing_or_all_of_it() {
+    let (other, mut victim, _client) = two();
+    let there = other.repository("tallinn", Role::Mover, PATH);
+    let (mut absent, mut whole) = (0, 0);
+    for round in 0..16_u8 {
+        let content = vec![round; 40 << 20];
+        let name = digest(&content);
+        let client = victim.repository("tallinn", Role::Mover, PATH);
+        let upload = {
+            let (name, content) = (name.clone(), Bytes::from(content.clone()));
+            thread::spawn(move || client.write("data", &name, content))
+        };
+        sleep(Duration::from_millis(40 * u64::from(round)));
+        victim.kill();
+        let answered = upload.join().unwrap().is_ok();
+        let listed = there.list("data").unwrap().into_iter().find(|(found, _)| *found == name);
+        match listed {
+            None => absent += 1,
+            Some((_, size)) => {
+                whole += 1;
+                assert_eq!(size, content.len() as u64);
+                assert!(there.read("data", &name).unwrap() == content);
+            }
+        }
+        assert!(!answered || there.read("data", &name).is_ok(), "what was answered is there");
+        there.write("data", &name, content.clone().into()).unwrap();
+        assert!(there.read("data", &name).unwrap() == content);
+        victim = other.beside().unwrap();
+    }
+    println!("killed in the middle of 16 uploads: {absent} left nothing, {whole} everything");
+    assert!(absent > 0, "no vault was killed in time");
+}

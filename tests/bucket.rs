@@ -1,6 +1,8 @@
 //! Vaults that keep their store in a bucket of a real object store: what such a bucket must promise, and several vaults at a time.
 //! `make bucket` runs it, and the suites of the vault once more on buckets.
 
+#![cfg(test)]
+
 #[path = "support/mod.rs"]
 mod support;
 
@@ -66,7 +68,8 @@ fn a_bucket_that_keeps_nothing_is_refused_with_a_sentence() {
         assert!(text.contains(why) && text.contains("vault.bucket.acceptUnlocked"), "{text}");
         open(true).unwrap();
     }
-    let missing = vault.second_with(|arguments| arguments.bucket = store.arguments("nowhere"), sleep_a_moment());
+    let missing =
+        vault.second_with(|arguments| arguments.bucket = store.arguments("nowhere"), sleep_a_moment());
     assert!(matches!(missing, Err(VaultError::Bucket(_))), "{missing:?}");
     let public = |arguments: &mut data_embassy::vault::server::Arguments| {
         arguments.bucket.bucket_endpoint = Some("https://127.0.0.1:1".to_owned());

@@ -393,7 +393,7 @@ async fn home_hears_of_the_next_authority_and_follows_it() {
     let fields = announced.fields();
     let next = Authority::from_pem(&fields["next.crt"], &fields["next.key"]).unwrap();
     std::fs::write(world.vault.tls("ca.crt"), format!("{}{old}", next.certificate_pem())).unwrap();
-    world.vault.authority = next;
+    world.vault.authority = next.into();
     let restarted = tokio::task::spawn_blocking(move || {
         world.vault.renew();
         world.vault.restart();

@@ -16,7 +16,8 @@ use tempfile::TempDir;
 
 /// Keys of the object store, which the vaults of the tests read from the environment.
 pub fn keys() -> (String, String) {
-    let key = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use `make bucket`"));
+    let key =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: use `make bucket`"));
     (key("AWS_ACCESS_KEY_ID"), key("AWS_SECRET_ACCESS_KEY"))
 }
 
@@ -38,7 +39,8 @@ impl ObjectStore {
         let programs = std::env::var("TESTBED_BIN").expect("TESTBED_BIN is not set: use `make bucket`");
         let (access, secret) = keys();
         // The shell ends the gateway when this process closes the pipe, whatever its end was.
-        let script = "\"$0\" \"$@\" </dev/null >/dev/null 2>&1 & gateway=$!; read -r _; kill $gateway; wait $gateway";
+        let script =
+            "\"$0\" \"$@\" </dev/null >/dev/null 2>&1 & gateway=$!; read -r _; kill $gateway; wait $gateway";
         let child = Command::new("sh")
             .args(["-c", script, &format!("{programs}/versitygw"), "--quiet"])
             .args(["--access", &access, "--secret", &secret, "--port", &address.to_string()])
@@ -58,11 +60,14 @@ impl ObjectStore {
 
     /// Makes a bucket; with this default retention, if any: a mode and days.
     pub fn bucket(&self, name: &str, retention: Option<(&str, u32)>) {
-        let headers: &[_] = if retention.is_some() { &[("x-amz-bucket-object-lock-enabled", "true")] } else { &[] };
+        let headers: &[_] =
+            if retention.is_some() { &[("x-amz-bucket-object-lock-enabled", "true")] } else { &[] };
         let made = self.send("PUT", &format!("/{name}"), headers, String::new());
         assert_eq!(made.0, 200, "{}", made.1);
         if let Some((mode, days)) = retention {
-            let rule = format!("<Rule><DefaultRetention><Mode>{mode}</Mode><Days>{days}</Days></DefaultRetention></Rule>");
+            let rule = format!(
+                "<Rule><DefaultRetention><Mode>{mode}</Mode><Days>{days}</Days></DefaultRetention></Rule>"
+            );
             let body = format!(
                 "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled>{rule}</ObjectLockConfiguration>"
             );
@@ -88,7 +93,8 @@ impl ObjectStore {
 
     /// A request as whoever has the keys: status and body of the answer.
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: String) -> (u16, String) {
-        let mut request = http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let mut request =
+            http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }

@@ -140,7 +140,8 @@ impl TestVault {
         let folder = tempfile::tempdir().unwrap();
         let arguments = Arguments { root: folder.path().join("store"), ..self.arguments.clone() };
         let (authority, any) = (Arc::clone(&self.authority), self.address);
-        let mut vault = Self { folder, authority, address: any, health: any, arguments, running: None, objects };
+        let mut vault =
+            Self { folder, authority, address: any, health: any, arguments, running: None, objects };
         // A client of another test may take a free address first.
         let has_started = (0..5).any(|_| {
             (vault.arguments.listen, vault.arguments.health_listen) = (free_address(), free_address());
@@ -192,7 +193,8 @@ impl TestVault {
             flag("listen", &arguments.listen),
             flag("health-listen", &arguments.health_listen),
         ]);
-        if let (Some(bucket), Some(endpoint)) = (&arguments.bucket.bucket, &arguments.bucket.bucket_endpoint) {
+        if let (Some(bucket), Some(endpoint)) = (&arguments.bucket.bucket, &arguments.bucket.bucket_endpoint)
+        {
             program.args([flag("bucket", bucket), flag("bucket-endpoint", endpoint)]);
             program.args(arguments.bucket.accept_unlocked_bucket.then_some("--accept-unlocked-bucket"));
         }

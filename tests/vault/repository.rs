@@ -107,7 +107,11 @@ fn a_stored_object_that_the_disk_damaged_is_replaced_by_a_good_one_and_kept() {
         assert_eq!(fs::read(vault.store(&kept)).unwrap(), damaged);
     }
     client.write("index", &name, Bytes::from_static(b"pack")).unwrap();
-    assert_eq!(files(&vault.store("embassies/ns/register/damaged")).len(), 4, "a sound one is never replaced");
+    assert_eq!(
+        files(&vault.store("embassies/ns/register/damaged")).len(),
+        4,
+        "a sound one is never replaced"
+    );
     let stored = vault.health("/metrics");
     let used = stored.lines().find(|line| line.starts_with("data_embassy_vault_stored_bytes")).unwrap();
     assert!(used.ends_with(" 4"), "what is aside is not counted: {used}");
@@ -170,7 +174,11 @@ fn an_object_has_a_largest_size() {
     assert_eq!(reason(client.write("data", &digest(&large), large.into()).unwrap_err()), "TooLarge");
     assert_eq!(reason(client.write("config", "", vec![0; (64 << 10) + 1].into()).unwrap_err()), "TooLarge");
     assert!(files(&vault.uploads()).is_empty());
-    assert!(!files(&vault.store("embassies/ns/register/repo")).iter().any(|name| name.len() == 64 || name == "config"));
+    assert!(
+        !files(&vault.store("embassies/ns/register/repo"))
+            .iter()
+            .any(|name| name.len() == 64 || name == "config")
+    );
 }
 
 #[test]

@@ -94,11 +94,15 @@ impl Bucket {
             .layer(TimeoutLayer::new().with_timeout(PATIENCE).with_io_timeout(PATIENCE))
             .layer(RetryLayer::new().with_jitter().with_max_times(4));
         let runtime = Handle::current();
-        let asked = Asked { client, endpoint, bucket: bucket.to_owned(), region: arguments.bucket_region.clone() };
+        let asked =
+            Asked { client, endpoint, bucket: bucket.to_owned(), region: arguments.bucket_region.clone() };
         match runtime.block_on(protection::of(&asked)) {
             Ok(kept) if kept >= immutable_for => {}
             _ if arguments.accept_unlocked_bucket => {
-                tracing::warn!(bucket, "whoever has the keys of the bucket can delete from it, as it was accepted");
+                tracing::warn!(
+                    bucket,
+                    "whoever has the keys of the bucket can delete from it, as it was accepted"
+                );
             }
             Ok(kept) => {
                 let (kept, asked) = (duration::format(kept), duration::format(immutable_for));
@@ -172,7 +176,8 @@ impl Store for Bucket {
             let (operator, object) = (self.operator.clone(), object.clone());
             async move { Ok(operator.read(&object).await.map_err(failed)?.to_vec()) }
         };
-        self.runtime.block_on(futures::stream::iter(objects.iter().map(read)).buffered(CONCURRENT * 4).try_collect())
+        self.runtime
+            .block_on(futures::stream::iter(objects.iter().map(read)).buffered(CONCURRENT * 4).try_collect())
     }
 
     fn size(&self, object: &str) -> io::Result<Option<u64>> {
@@ -199,7 +204,8 @@ impl Store for Bucket {
     fn list(&self, folder: &str) -> io::Result<Vec<Listed>> {
         let folder = format!("{folder}/");
         let found = self.runtime.block_on(self.operator.list_with(&folder).recursive(true).into_future());
-        let entries = found.map_err(failed)?.into_iter().filter(|entry| entry.metadata().mode() == EntryMode::FILE);
+        let entries =
+            found.map_err(failed)?.into_iter().filter(|entry| entry.metadata().mode() == EntryMode::FILE);
         let listed = entries.filter_map(|entry| {
             let name = entry.path().strip_prefix(&folder)?.to_owned();
             Some(Listed { name, size: entry.metadata().content_length() })
@@ -211,7 +217,8 @@ impl Store for Bucket {
         let folder = format!("{folder}/");
         let found = self.runtime.block_on(self.operator.list(&folder)).map_err(failed)?;
         let name = |entry: &opendal_core::Entry| {
-            Some(entry.path().strip_prefix(&folder)?.strip_suffix('/')?.to_owned()).filter(|name| !name.is_empty())
+            Some(entry.path().strip_prefix(&folder)?.strip_suffix('/')?.to_owned())
+                .filter(|name| !name.is_empty())
         };
         Ok(found.iter().filter_map(name).collect())
     }
@@ -221,7 +228,8 @@ impl Store for Bucket {
     }
 
     fn is_made(&self, folder: &str) -> io::Result<bool> {
-        Ok(self.size(&format!("{folder}/{MADE}"))?.is_some())
+        // What was brought here from a folder has no mark.
+        Ok(self.size(&format!("{folder}/{MADE}"))?.is_some() || !self.list(folder)?.is_empty())
     }
 
     fn create(&self, object: &str, content: &[u8]) -> io::Result<Published> {

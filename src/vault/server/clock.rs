@@ -72,11 +72,7 @@ impl Clock {
         }
         let written = serde_json::to_vec(&kept)?;
         let is_ours = self.store.exchange(OBJECT, text.as_deref(), &written)?;
-        let next = if is_ours {
-            Known { text: Some(written), kept, since }
-        } else {
-            read(&*self.store)?
-        };
+        let next = if is_ours { Known { text: Some(written), kept, since } } else { read(&*self.store)? };
         *self.known() = next;
         Ok(is_ours)
     }
@@ -137,7 +133,8 @@ mod tests {
     fn one_of_two_vaults_writes_and_the_other_follows() {
         let root = tempfile::tempdir().unwrap();
         let store = store(&root);
-        let [one, other] = [Clock::open(Arc::clone(&store)).unwrap(), Clock::open(Arc::clone(&store)).unwrap()];
+        let [one, other] =
+            [Clock::open(Arc::clone(&store)).unwrap(), Clock::open(Arc::clone(&store)).unwrap()];
         one.known().kept.ran = 1_000;
         assert!(one.keep(true).unwrap());
         assert!(!other.keep(true).unwrap(), "the round is the first one's");

@@ -201,5 +201,4 @@ mod tests {
         Workshop::open(folder.clone()).unwrap();
         assert_eq!(names_in(&folder).unwrap(), Vec::<String>::new());
     }
-
 }

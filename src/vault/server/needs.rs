@@ -29,20 +29,20 @@ pub struct Unreadable {
 pub struct Needs<'a> {
     store: &'a dyn Store,
     repository: &'a str,
-    needs: inventory::Needs,
+    found: inventory::Needs,
 }
 
 impl<'a> Needs<'a> {
     /// Nothing yet.
     #[must_use]
     pub fn of(store: &'a dyn Store, repository: &'a str) -> Self {
-        Self { store, repository, needs: inventory::Needs::default() }
+        Self { store, repository, found: inventory::Needs::default() }
     }
 
     /// Objects such as `data/<sha256>`.
     #[must_use]
     pub const fn objects(&self) -> &BTreeSet<String> {
-        &self.needs.objects
+        &self.found.objects
     }
 
     /// Adds what the point of this manifest needs. Blocking.
@@ -53,7 +53,7 @@ impl<'a> Needs<'a> {
         let envelope = Envelope::parse(&text).map_err(|error| failed(&error))?;
         let read: Manifest = serde_json::from_str(&envelope.payload).map_err(|error| failed(&error))?;
         let (store, repository) = (self.store, self.repository);
-        self.needs.add(read.contents.inventory, |name| inventory_in(store, repository, name).map(Some))
+        self.found.add(read.contents.inventory, |name| inventory_in(store, repository, name).map(Some))
     }
 }
 

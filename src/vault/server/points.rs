@@ -129,7 +129,12 @@ fn last_of_each(committed: &BTreeMap<String, BTreeSet<i64>>) -> Vec<EpochPoints>
 }
 
 /// In the order of all points: by epoch, then by sequence.
-fn read_all(store: &dyn Store, folder: &str, epoch: Option<&str>, after: u64) -> io::Result<Vec<StoredPoint>> {
+fn read_all(
+    store: &dyn Store,
+    folder: &str,
+    epoch: Option<&str>,
+    after: u64,
+) -> io::Result<Vec<StoredPoint>> {
     let committed = committed(store, folder)?;
     let mut slugs: Vec<Slug> = committed.keys().filter_map(|name| Slug::parse(name)).collect();
     slugs.retain(|slug| epoch.is_none_or(|epoch| slug.text() == epoch));

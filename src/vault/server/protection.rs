@@ -94,7 +94,9 @@ struct Retention {
 fn retention(text: &str) -> Result<Duration, Unprotected> {
     let open = |why: &str| Err(Unprotected::Open(why.to_owned()));
     let Ok(found) = quick_xml::de::from_str::<Configuration>(text) else {
-        return Err(Unprotected::Unknown(format!("the object store's answer about Object Lock is unknown: {text}")));
+        return Err(Unprotected::Unknown(format!(
+            "the object store's answer about Object Lock is unknown: {text}"
+        )));
     };
     if found.object_lock_enabled != "Enabled" {
         return open("its Object Lock is not enabled");
@@ -130,11 +132,14 @@ mod tests {
     #[test]
     fn only_compliance_for_a_time_protects() {
         let days = |mode: &str| {
-            answer(&format!("<Rule><DefaultRetention><Mode>{mode}</Mode><Days>7</Days></DefaultRetention></Rule>"))
+            answer(&format!(
+                "<Rule><DefaultRetention><Mode>{mode}</Mode><Days>7</Days></DefaultRetention></Rule>"
+            ))
         };
         assert_eq!(days("COMPLIANCE"), Ok(Duration::from_hours(7 * 24)));
         assert!(why(days("GOVERNANCE")).contains("COMPLIANCE"));
-        let year = "<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Years>1</Years></DefaultRetention></Rule>";
+        let year =
+            "<Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Years>1</Years></DefaultRetention></Rule>";
         assert_eq!(answer(year), Ok(Duration::from_hours(365 * 24)));
         assert!(why(answer("")).contains("no default retention"));
         assert!(why(retention("<ObjectLockConfiguration/>")).contains("not enabled"));

@@ -261,10 +261,10 @@ pub fn objects(store: &dyn Store, repository: &str, kind: Kind) -> io::Result<Ve
             Kind::Data => entry.name.split_once('/').map(|(_, name)| name),
             _ => Some(entry.name.as_str()),
         };
-        objects.extend(name.filter(|name| is_digest(name)).map(|name| StoredObject {
-            name: name.to_owned(),
-            size: entry.size,
-        }));
+        objects.extend(
+            name.filter(|name| is_digest(name))
+                .map(|name| StoredObject { name: name.to_owned(), size: entry.size }),
+        );
     }
     Ok(objects)
 }

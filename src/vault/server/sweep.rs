@@ -239,16 +239,7 @@ mod tests {
             let slug = Slug::parse("1-tallinn").unwrap();
             store.create(&format!("{}/config", embassy.repository(&slug)), b"config").unwrap();
             let key = SiteKey::generate().unwrap();
-            Self {
-                _root: root,
-                store,
-                embassy,
-                key,
-                slug,
-                needs: vec![],
-                inventories: vec![],
-                order: None,
-            }
+            Self { _root: root, store, embassy, key, slug, needs: vec![], inventories: vec![], order: None }
         }
 
         fn repository(&self) -> String {
@@ -413,7 +404,8 @@ mod tests {
                 now += random.i64(0..40);
                 match random.u8(0..4) {
                     0 | 1 => {
-                        let condemned = condemned::read(&*world.store, &world.embassy.condemned("1-tallinn")).unwrap();
+                        let condemned =
+                            condemned::read(&*world.store, &world.embassy.condemned("1-tallinn")).unwrap();
                         let usable = packs(&*world.store, &world.repository()).unwrap();
                         let mut needs: BTreeSet<String> = usable
                             .iter()

@@ -4,6 +4,8 @@
 # make model-deep - the failover protocol in larger worlds, which takes long
 # make damage - every file of a vault, harmed in every way; mover and vault, killed at random
 # make crash - mover and vault killed at 200 (CRASHES) random moments and at every call, and disks that fail or are full there
+# make bucket - the suites of the vault once more, in a bucket of a real object store; several vaults on one bucket
+# make e2e-bucket - end-to-end on two clusters with the vault in a bucket, while its replicas are killed
 # make huge  - a million files, and a sparse one of 200 GiB
 # make fuzz  - every parser of what a peer sent, MINUTES (10) each
 # make demo  - the whole life of a data embassy on two real clusters (KEEP=1 leaves them running)
@@ -16,19 +18,19 @@
 # make lint  - formatting, clippy, generated files
 .SHELLFLAGS := -euo pipefail -c
 SHELL := /bin/bash
-.PHONY: help setup test unit model model-deep damage crash fuzz admission large huge testbed e2e three failover stress times bench-data idle demo lint advisories generate
+.PHONY: help setup test unit model model-deep damage crash bucket e2e-bucket fuzz admission large huge testbed e2e three failover stress times bench-data idle demo lint advisories generate
 
 # Suites that need no cluster.
 UNIT := --lib --bins --test definitions --test layers --test replay --test mover --test upgrade --test vault
 TESTBED_BIN = $(shell testbed/testbed bin)
 
 help:
-	@sed -n '1,16s/^# //p' Makefile
+	@sed -n '1,18s/^# //p' Makefile
 
 setup:
 	@scripts/setup
 
-test: unit model damage admission large testbed e2e
+test: unit model damage bucket admission large testbed e2e
 
 unit: setup
 	@scripts/step "the verdict of the failover suite finds planted violations" python3 -B -m unittest discover -q -s tests/failover-suite -p 'test_*.py'
@@ -49,6 +51,19 @@ damage: setup
 # Kills and failing disks at every call; what was committed is kept, and nothing else is seen.
 crash: setup
 	@CRASHES=$${CRASHES:-200} scripts/step "mover and vault, killed and failing" cargo test --locked --test crash -- --include-ignored --skip a_backup_in_a_process --nocapture --test-threads=2
+
+# The suites of the vault, with its store in a bucket (BUCKET_SUITES='damage carry': the long ones). Two tests are about folders alone.
+BUCKET_SUITES ?= bucket vault mover
+bucket: export VAULT_STORE = bucket
+bucket: export AWS_ACCESS_KEY_ID = vault
+bucket: export AWS_SECRET_ACCESS_KEY = a-key-of-the-tests
+bucket: setup
+	@scripts/step "object store" testbed/testbed binaries versitygw
+	@TESTBED_BIN=$(TESTBED_BIN) scripts/step "vaults in buckets" cargo test --locked $(BUCKET_SUITES:%=--test %) -- \
+	  --skip a_folder_has_one_vault --skip a_file_that_the_disk_cannot_read
+
+e2e-bucket: setup
+	@scripts/step "end-to-end tests with the vault in a bucket" tests/e2e/bucket
 
 # A real API server: examples accepted, bad manifests refused. Network policies, by an evaluator that is not ours.
 admission: setup

@@ -14,9 +14,14 @@ use std::{
 
 use bytes::Bytes;
 use data_embassy::{
-    trust::identity::Role,
+    trust::{
+        envelope::{Envelope, Purpose},
+        identity::Role,
+        signing::SiteKey,
+    },
     vault::{client::RepositoryClient, server::VaultError},
 };
+use serde_json::json;
 use sha2::{Digest, Sha256};
 use support::{
     object_store::ObjectStore,
@@ -82,25 +87,13 @@ async fn sleep_a_moment() {
     tokio::time::sleep(Duration::from_millis(100)).await;
 }
 
-/// Versions of the objects whose name ends so: their keys and versions.
-fn versions(store: &ObjectStore, end: &str) -> Vec<(String, String)> {
-    let listed = store.send("GET", &format!("/{BUCKET}?versions="), &[], String::new());
-    assert_eq!(listed.0, 200, "{}", listed.1);
-    let value = |text: &str, name: &str| {
-        Some(text.split_once(&format!("<{name}>"))?.1.split_once(&format!("</{name}>"))?.0.to_owned())
-    };
-    let entries = listed.1.split("<Version>").skip(1);
-    let found = entries.map(|entry| (value(entry, "Key").unwrap(), value(entry, "VersionId").unwrap()));
-    found.filter(|(key, _)| key.ends_with(end)).collect()
-}
-
 #[test]
 fn whoever_has_the_keys_of_the_bucket_can_hide_what_is_stored_and_not_destroy_it() {
     let (one, _other, client) = two();
     let name = digest(b"pack");
     client.write("data", &name, Bytes::from_static(b"pack")).unwrap();
     let store = objects(&one);
-    let [(key, version)] = versions(store, &name).try_into().unwrap();
+    let [(key, version)] = store.versions(BUCKET, &name).try_into().unwrap();
     let destroyed = store.send("DELETE", &format!("/{BUCKET}/{key}?versionId={version}"), &[], String::new());
     assert_eq!(destroyed.0, 403, "{}", destroyed.1);
     assert_eq!(client.read("data", &name).unwrap().as_ref(), b"pack");
@@ -109,7 +102,7 @@ fn whoever_has_the_keys_of_the_bucket_can_hide_what_is_stored_and_not_destroy_it
     assert_eq!(client.read("data", &name).unwrap().as_ref(), b"p4ck");
     client.write("data", &name, Bytes::from_static(b"pack")).unwrap();
     assert_eq!(client.read("data", &name).unwrap().as_ref(), b"pack");
-    assert!(versions(store, &name).iter().any(|(_, found)| *found == version));
+    assert!(store.versions(BUCKET, &name).iter().any(|(_, found)| *found == version));
 }
 
 #[test]
@@ -150,6 +143,37 @@ fn what_one_vault_took_the_other_knows() {
         assert!(Instant::now() < until, "the other vault still hosts the namespace");
         sleep(Duration::from_millis(200));
     }
+}
+
+/// Between two vaults there is no lock: what another one may free soon counts as gone.
+#[test]
+fn a_point_that_needs_what_is_about_to_go_is_not_taken() {
+    let (one, _other, client) = two();
+    client.write("config", "", Bytes::from_static(b"configuration")).unwrap();
+    let pack = digest(b"pack");
+    client.write("data", &pack, Bytes::from_static(b"pack")).unwrap();
+    let added = [format!("data/{pack}")];
+    let inventory =
+        json!({ "version": 1, "depth": 0, "config": "", "added": added, "dropped": [] }).to_string();
+    let name = digest(inventory.as_bytes());
+    client.write("inventories", &name, inventory.into()).unwrap();
+    let payload = json!({ "contents": { "inventory": name } }).to_string();
+    let manifest =
+        Envelope::sign(&SiteKey::generate().unwrap(), "tallinn", Purpose::Manifest, payload).to_text();
+    let condemn = |since: i64| {
+        let path = format!("/{BUCKET}/embassies/ns/register/condemned/1-tallinn.json");
+        assert_eq!(objects(&one).send("PUT", &path, &[], json!({ &pack: since }).to_string()).0, 200);
+    };
+    let put = |sequence: i64| {
+        let path = format!("/points/ns/register/1-tallinn/{sequence}");
+        one.raw("tallinn", Role::Operator).send("PUT", &path, manifest.clone())
+    };
+    let half_a_round = 43_200;
+    condemn(-half_a_round);
+    let (status, answer) = put(1);
+    assert!(status == 422 && answer.contains(&pack), "{status} {answer}");
+    condemn(60 - half_a_round);
+    assert_eq!(put(1).0, 201);
 }
 
 #[test]

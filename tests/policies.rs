@@ -220,36 +220,74 @@ fn an_open_namespace_without_isolation() {
     judge("open without isolation", &made(&Network { isolate: false, ..Network::default() }, true), &flows);
 }
 
-#[test]
-fn the_operators_own_namespace() {
+/// The chart's own policies with these values, or why it refuses them.
+fn chart_with(values: &[&str]) -> Result<Vec<String>, String> {
     let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/data-embassy");
     let output = program("helm")
         .args(["template", "data-embassy", "--namespace", "data-embassy-system", "--set", "site=luxembourg"])
-        .args(["--set", "networkPolicies.vaultSources={198.51.100.0/24}"])
-        .args(["--show-only", "templates/network-policies.yaml"])
+        .args(values.iter().flat_map(|value| ["--set", value]))
+        .args(["--show-only", "templates/network-policies.yaml", "--show-only", "templates/vault.yaml"])
         .arg(chart)
         .output()
         .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() {
+        return Err(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
     let text = String::from_utf8(output.stdout).unwrap();
-    let manifests: Vec<String> = text.split("\n---\n").map(str::to_owned).collect();
-    let ours = |component| {
-        pod(
-            "data-embassy-system",
-            &[("app.kubernetes.io/name", "data-embassy"), ("app.kubernetes.io/component", component)],
-        )
-    };
+    let all = text.split("\n---\n").filter(|document| document.contains("kind: NetworkPolicy"));
+    Ok(all.map(str::to_owned).collect())
+}
+
+/// A Pod of the operator's own namespace.
+fn own(component: &str) -> Value {
+    pod(
+        "data-embassy-system",
+        &[("app.kubernetes.io/name", "data-embassy"), ("app.kubernetes.io/component", component)],
+    )
+}
+
+#[test]
+fn a_vault_in_a_bucket_reaches_its_object_store_alone() {
+    let bucket = [
+        "vault.bucket.name=vault",
+        "vault.bucket.endpoint=https://s3.example.lu:9000",
+        "vault.bucket.credentialsSecret=keys",
+        "vault.bucket.caBundle=PEM",
+    ];
+    let store = ["networkPolicies.bucketDestinations={203.0.113.0/24}"];
     let flows = [
-        flow("home to the vault", outside("198.51.100.7"), ours("vault"), 8443, true),
-        flow("another address to the vault", outside("203.0.113.9"), ours("vault"), 8443, false),
-        flow("a mover to the vault", mover(), ours("vault"), 8443, true),
-        flow("a stranger to the vault", stranger(), ours("vault"), 8443, false),
-        flow("a stranger to the vault's health port", stranger(), ours("vault"), 8080, false),
-        flow("the controller to the vault", ours("controller"), ours("vault"), 8443, true),
-        flow("the controller to the API server", ours("controller"), outside("10.0.0.1"), 6443, true),
-        flow("a stranger to the controller", stranger(), ours("controller"), 8080, false),
-        flow("the vault to the world", ours("vault"), outside("203.0.113.9"), 443, false),
-        flow("the vault to DNS", ours("vault"), dns(), 53, false),
+        flow("to the object store", own("vault"), outside("203.0.113.9"), 9000, true),
+        flow("to another port of it", own("vault"), outside("203.0.113.9"), 443, false),
+        flow("to another address", own("vault"), outside("198.51.100.7"), 9000, false),
+        flow("to DNS", own("vault"), dns(), 53, true),
+        flow("home to the vault", outside("198.51.100.7"), own("vault"), 8443, true),
+    ];
+    judge("a vault in a bucket", &chart_with(&[&bucket[..], &store].concat()).unwrap(), &flows);
+    for (values, says) in [
+        (&bucket[..1], "vault.bucket.endpoint is missing"),
+        (&bucket[..2], "vault.bucket.credentialsSecret is missing"),
+        (&bucket[..3], "vault.bucket.caBundle is missing"),
+        (&["vault.replicas=2"], "vault.replicas must be 1 without vault.bucket"),
+    ] {
+        let refused = chart_with(values).unwrap_err();
+        assert!(refused.contains(says), "{refused}");
+    }
+}
+
+#[test]
+fn the_operators_own_namespace() {
+    let manifests = chart_with(&["networkPolicies.vaultSources={198.51.100.0/24}"]).unwrap();
+    let flows = [
+        flow("home to the vault", outside("198.51.100.7"), own("vault"), 8443, true),
+        flow("another address to the vault", outside("203.0.113.9"), own("vault"), 8443, false),
+        flow("a mover to the vault", mover(), own("vault"), 8443, true),
+        flow("a stranger to the vault", stranger(), own("vault"), 8443, false),
+        flow("a stranger to the vault's health port", stranger(), own("vault"), 8080, false),
+        flow("the controller to the vault", own("controller"), own("vault"), 8443, true),
+        flow("the controller to the API server", own("controller"), outside("10.0.0.1"), 6443, true),
+        flow("a stranger to the controller", stranger(), own("controller"), 8080, false),
+        flow("the vault to the world", own("vault"), outside("203.0.113.9"), 443, false),
+        flow("the vault to DNS", own("vault"), dns(), 53, false),
     ];
     judge("the operator's namespace", &manifests, &flows);
 }

@@ -19,6 +19,7 @@ use data_embassy::{
 use crate::{
     archive::{Archive, EMBASSY, NAMESPACE, files},
     orders::{believe, impatient, order, signed},
+    support::vault::BUCKET,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -68,6 +69,9 @@ fn bytes_of_what_was_given_up_go_and_the_rest_is_whole() {
     let recorded = files(&archive.folder().join("freed"), ".json");
     let name = archive.pack_of("first").file_name().unwrap().to_str().unwrap().to_owned();
     assert!(fs::read_to_string(&recorded[0]).unwrap().contains(&name), "it is written down");
+    if let Some(objects) = &archive.vault.objects {
+        assert!(objects.versions(BUCKET, &name).is_empty(), "no version of it is left");
+    }
     for depth in [Depth::Quick, Depth::Deep] {
         let checked = archive.verify(depth);
         assert!(checked.is_sound(), "{depth}: {:?}", checked.damage);

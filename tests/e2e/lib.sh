@@ -78,15 +78,16 @@ install_operator() {
   local site=$1; shift
   "$TESTBED" load "$site" "$ARCHIVE"
   helm_in "$site" upgrade --install data-embassy "$REPOSITORY/charts/data-embassy" \
-    --namespace "$OPERATOR" --create-namespace --wait --timeout 120s \
+    --namespace "$OPERATOR" --create-namespace --wait --timeout "${WAIT:-120s}" \
     --set site="$site" --set image.repository=localhost/data-embassy --set image.tag=e2e --set image.pullPolicy=Never \
     --set controller.reportInterval="${REPORT_INTERVAL:-5s}" "$@" >/dev/null
 }
 
-# install_embassy SITE: an operator with a vault that the other sites reach.
+# install_embassy SITE [OPTION...]: an operator with a vault that the other sites reach.
 install_embassy() {
-  install_operator "$1" --set vault.service.type=NodePort --set vault.service.nodePort=30443 --set "vault.hosts={$("$TESTBED" address "$1")}" \
-    --set vault.immutableFor=30s --set vault.sweepEvery=10s
+  local site=$1; shift
+  install_operator "$site" --set vault.service.type=NodePort --set vault.service.nodePort=30443 --set "vault.hosts={$("$TESTBED" address "$site")}" \
+    --set vault.immutableFor=30s --set vault.sweepEvery=10s "$@"
 }
 
 install_both() {

@@ -58,12 +58,12 @@ impl ObjectStore {
         store
     }
 
-    /// Makes a bucket; with this default retention, if any: a mode and days.
+    /// Makes a bucket without versions; with versions and this default retention, if any: a mode and days.
     pub fn bucket(&self, name: &str, retention: Option<(&str, u32)>) {
-        let headers: &[_] =
-            if retention.is_some() { &[("x-amz-bucket-object-lock-enabled", "true")] } else { &[] };
-        let made = self.send("PUT", &format!("/{name}"), headers, String::new());
-        assert_eq!(made.0, 200, "{}", made.1);
+        match retention {
+            None => self.make(name, &[]),
+            Some(_) => self.versioned_bucket(name),
+        }
         if let Some((mode, days)) = retention {
             let rule = format!(
                 "<Rule><DefaultRetention><Mode>{mode}</Mode><Days>{days}</Days></DefaultRetention></Rule>"
@@ -76,6 +76,16 @@ impl ObjectStore {
         }
     }
 
+    /// Makes a bucket that could lock the versions of its objects, and does not.
+    pub fn versioned_bucket(&self, name: &str) {
+        self.make(name, &[("x-amz-bucket-object-lock-enabled", "true")]);
+    }
+
+    fn make(&self, name: &str, headers: &[(&str, &str)]) {
+        let made = self.send("PUT", &format!("/{name}"), headers, String::new());
+        assert_eq!(made.0, 200, "{}", made.1);
+    }
+
     /// How a vault finds the bucket.
     pub fn arguments(&self, bucket: &str) -> BucketArguments {
         BucketArguments {
@@ -84,6 +94,19 @@ impl ObjectStore {
             bucket_region: "us-east-1".to_owned(),
             ..BucketArguments::default()
         }
+    }
+
+    /// Versions of the objects whose name ends so: their keys and versions.
+    pub fn versions(&self, bucket: &str, end: &str) -> Vec<(String, String)> {
+        let listed = self.send("GET", &format!("/{bucket}?versions="), &[], String::new());
+        assert_eq!(listed.0, 200, "{}", listed.1);
+        let value = |text: &str, name: &str| {
+            let (_, rest) = text.split_once(&format!("<{name}>")).unwrap();
+            rest.split_once(&format!("</{name}>")).unwrap().0.to_owned()
+        };
+        let entries = listed.1.split("<Version>").skip(1);
+        let found = entries.map(|entry| (value(entry, "Key"), value(entry, "VersionId")));
+        found.filter(|(key, _)| key.ends_with(end)).collect()
     }
 
     /// Where the objects of the bucket lie.

@@ -122,7 +122,11 @@ impl TestVault {
             let objects = ObjectStore::start();
             // Object Lock counts days: what is to go within a test needs a bucket without.
             let goes_soon = arguments.sweep_every < Duration::from_mins(1);
-            objects.bucket(BUCKET, (!goes_soon).then_some(("COMPLIANCE", 30)));
+            if goes_soon {
+                objects.versioned_bucket(BUCKET);
+            } else {
+                objects.bucket(BUCKET, Some(("COMPLIANCE", 30)));
+            }
             arguments.bucket = objects.arguments(BUCKET);
             arguments.bucket.accept_unlocked_bucket = goes_soon;
             Arc::new(objects)

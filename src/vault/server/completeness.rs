@@ -40,12 +40,7 @@ pub fn check(
     repository: &str,
     going: &BTreeSet<String>,
 ) -> Result<(), Refusal> {
-    let payload = Envelope::parse(text).map(|envelope| envelope.payload);
-    let manifest = payload.ok().and_then(|payload| serde_json::from_str::<Manifest>(&payload).ok());
-    let Some(name) = manifest.map(|manifest| manifest.contents.inventory).filter(|name| is_digest(name))
-    else {
-        return Ok(());
-    };
+    let Some(name) = inventory_of(text) else { return Ok(()) };
     let Some(mut needed) = needed(&name, store, repository)? else { return Ok(()) };
     needed.insert("config".to_owned());
     let mut missing = absent(&needed, store, repository)?;
@@ -54,6 +49,13 @@ pub fn check(
         None => Ok(()),
         Some(first) => Err(Refusal::Incomplete { first: first.clone(), count: missing.len() }),
     }
+}
+
+/// The inventory that a manifest names.
+pub fn inventory_of(text: &str) -> Option<String> {
+    let payload = Envelope::parse(text).ok()?.payload;
+    let manifest: Manifest = serde_json::from_str(&payload).ok()?;
+    Some(manifest.contents.inventory).filter(|name| is_digest(name))
 }
 
 /// What an inventory and all that it builds on name; nothing if that is too long to judge.

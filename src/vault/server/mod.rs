@@ -35,7 +35,7 @@ use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 /// What reads the words of a peer, for the fuzzer.
 #[cfg(fuzzing)]
 pub mod words {
-    pub use super::{completeness::check as completeness, repository::range, route::Route};
+    pub use super::{completeness::inventory_of, repository::range, route::Route};
 }
 
 use prometheus_client::registry::Registry;

@@ -193,6 +193,33 @@ fn of_two_documents_for_one_place_one_is_taken() {
     }
 }
 
+/// Highest resident memory of a vault so far, in bytes.
+fn peak(vault: &TestVault) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", vault.pid().unwrap())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn many_large_uploads_at_a_time_stay_within_the_memory_that_the_chart_gives() {
+    let (one, _other, _client) = two();
+    let uploads: Vec<_> = (0..12_u8)
+        .map(|number| {
+            let client = one.repository("tallinn", Role::Mover, PATH);
+            thread::spawn(move || {
+                let content = vec![number; 48 << 20];
+                client.write("data", &digest(&content), content.into()).unwrap();
+            })
+        })
+        .collect();
+    for upload in uploads {
+        upload.join().unwrap();
+    }
+    let peak = peak(&one);
+    println!("12 uploads of 48 MiB at a time: {} MiB at most", peak >> 20);
+    assert!(peak < 256 << 20);
+}
+
 /// The time at which the vault is killed goes from before the upload to after its end.
 #[test]
 fn a_vault_that_is_killed_in_the_middle_of_an_upload_leaves_nothing_or_all_of_it() {

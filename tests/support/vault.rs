@@ -213,6 +213,14 @@ impl TestVault {
         true
     }
 
+    /// Number of the program's process.
+    pub fn pid(&self) -> Option<u32> {
+        match &self.running {
+            Some(Running::Program(child)) => Some(child.id()),
+            _ => None,
+        }
+    }
+
     /// Whether the program has ended by itself or was killed.
     pub fn has_died(&mut self) -> bool {
         match &mut self.running {

@@ -15,24 +15,29 @@ use opendal_http_transport_reqwest::ReqwestTransport;
 use opendal_layer_retry::RetryLayer;
 use opendal_layer_timeout::TimeoutLayer;
 use opendal_service_s3::S3;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, sync::Semaphore};
 
-use crate::api::duration;
 use crate::trust::tls::storage_client;
 
 use super::{
     VaultError,
     disk::{Published, Unfinished, Workshop},
-    protection::{self, Asked},
+    protection::{Asked, Promise, Unprotected},
     store::{Listed, Parts, Store},
 };
 
-/// Bytes of one request of a large upload. What is smaller goes in one.
-const PART: usize = 16 << 20;
-/// Requests of one upload, or reads of documents, at a time.
-const CONCURRENT: usize = 4;
+/// Bytes of one request of a large upload, the fewest that S3 takes. What is smaller goes in one.
+const PART: usize = 5 << 20;
+/// Requests of one upload at a time.
+const CONCURRENT: usize = 2;
+/// Uploads at a time: each holds three parts in memory. More wait on disk.
+const UPLOADS: usize = 3;
+/// Documents that are read at a time.
+const READS: usize = 16;
 /// An object store that does not answer a request by then is asked again.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// The same for a part of a large upload.
+const PATIENCE_FOR_BYTES: Duration = Duration::from_mins(2);
 /// Marks a folder that was made.
 const MADE: &str = "made";
 
@@ -65,6 +70,8 @@ pub struct Bucket {
     operator: Operator,
     runtime: Handle,
     workshop: Workshop,
+    uploads: Semaphore,
+    promise: Promise,
 }
 
 impl Bucket {
@@ -75,7 +82,7 @@ impl Bucket {
         immutable_for: Duration,
         scratch: &Path,
     ) -> Result<Self, VaultError> {
-        let failed = |source| VaultError::Store { root: scratch.to_owned(), source };
+        let unusable = |source| VaultError::Store { root: scratch.to_owned(), source };
         let endpoint = arguments.bucket_endpoint.clone().unwrap_or_default();
         let ca = authorities(&endpoint, arguments.bucket_ca.as_deref())?;
         let client = storage_client(ca.as_deref()).map_err(|error| VaultError::Bucket(error.to_string()))?;
@@ -91,39 +98,36 @@ impl Bucket {
         let operator = Operator::new(service)
             .map_err(|error| VaultError::Bucket(error.to_string()))?
             .with_context(OperationContext::new().with_http_transport(transport))
-            .layer(TimeoutLayer::new().with_timeout(PATIENCE).with_io_timeout(PATIENCE))
+            .layer(TimeoutLayer::new().with_timeout(PATIENCE).with_io_timeout(PATIENCE_FOR_BYTES))
             .layer(RetryLayer::new().with_jitter().with_max_times(4));
         let runtime = Handle::current();
-        let asked =
-            Asked { client, endpoint, bucket: bucket.to_owned(), region: arguments.bucket_region.clone() };
-        match runtime.block_on(protection::of(&asked)) {
-            Ok(kept) if kept >= immutable_for => {}
-            _ if arguments.accept_unlocked_bucket => {
-                tracing::warn!(
-                    bucket,
-                    "whoever has the keys of the bucket can delete from it, as it was accepted"
-                );
-            }
-            Ok(kept) => {
-                let (kept, asked) = (duration::format(kept), duration::format(immutable_for));
-                let why = format!("its default retention is {kept}, and this vault promises {asked}");
-                return Err(VaultError::Unlocked { bucket: bucket.to_owned(), why });
-            }
-            Err(protection::Unprotected::Open(why)) => {
-                return Err(VaultError::Unlocked { bucket: bucket.to_owned(), why });
-            }
-            Err(protection::Unprotected::Unknown(why)) => return Err(VaultError::Bucket(why)),
+        let name = bucket.to_owned();
+        let promise = Promise {
+            asked: Asked { client, endpoint, bucket: name.clone(), region: arguments.bucket_region.clone() },
+            immutable_for,
+            accepts_less: arguments.accept_unlocked_bucket,
+        };
+        if promise.accepts_less {
+            tracing::warn!(
+                bucket,
+                "whoever has the keys of the bucket can delete from it, as it was accepted"
+            );
         }
-        std::fs::create_dir_all(scratch).map_err(failed)?;
-        let workshop = Workshop::open(scratch.join("tmp")).map_err(failed)?;
-        Ok(Self { operator, runtime, workshop })
+        runtime.block_on(promise.check()).map_err(|error| match error {
+            Unprotected::Open(why) => VaultError::Unlocked { bucket: name, why },
+            Unprotected::Unknown(why) => VaultError::Bucket(why),
+        })?;
+        std::fs::create_dir_all(scratch).map_err(unusable)?;
+        let workshop = Workshop::open(scratch.join("tmp")).map_err(unusable)?;
+        Ok(Self { operator, runtime, workshop, uploads: Semaphore::new(UPLOADS), promise })
     }
 
     /// Uploads a file; only where there is nothing yet, if `create`.
     async fn upload(&self, file: &Unfinished, object: &str, create: bool) -> io::Result<Published> {
+        let _turn = self.uploads.acquire().await.map_err(io::Error::other)?;
         let mut source = File::open(file.path())?;
         let writer = self.operator.writer_with(object).chunk(PART).concurrent(CONCURRENT);
-        let mut writer = writer.if_not_exists(create).await.map_err(failed)?;
+        let mut writer = writer.if_not_exists(create).await.map_err(|error| failed(&error))?;
         loop {
             let mut part = Vec::with_capacity(PART);
             if source.by_ref().take(PART as u64).read_to_end(&mut part)? == 0 {
@@ -131,7 +135,7 @@ impl Bucket {
             }
             if let Err(error) = writer.write(Bytes::from(part)).await {
                 let _ = writer.abort().await;
-                return Err(failed(error));
+                return Err(failed(&error));
             }
         }
         match writer.close().await {
@@ -146,7 +150,13 @@ impl Bucket {
 
     /// Removes every version of the object, the one that is seen last: an older one must not come to light.
     async fn remove_versions(&self, object: &str) -> io::Result<u64> {
-        let versions = self.operator.list_with(object).versions(true).deleted(true).await.map_err(failed)?;
+        let versions = self
+            .operator
+            .list_with(object)
+            .versions(true)
+            .deleted(true)
+            .await
+            .map_err(|error| failed(&error))?;
         let mut versions: Vec<_> = versions.into_iter().filter(|entry| entry.path() == object).collect();
         versions.sort_by_key(|entry| entry.metadata().is_current().unwrap_or(false));
         let mut bytes = 0;
@@ -157,7 +167,7 @@ impl Bucket {
                 Some(version) => deletion.version(version).await,
                 None => deletion.await,
             }
-            .map_err(failed)?;
+            .map_err(|error| failed(&error))?;
             if found.is_current().unwrap_or(true) && !found.is_deleted() {
                 bytes = found.content_length();
             }
@@ -168,35 +178,36 @@ impl Bucket {
 
 impl Store for Bucket {
     fn read(&self, object: &str) -> io::Result<Vec<u8>> {
-        self.runtime.block_on(async { Ok(self.operator.read(object).await.map_err(failed)?.to_vec()) })
+        self.runtime.block_on(async {
+            Ok(self.operator.read(object).await.map_err(|error| failed(&error))?.to_vec())
+        })
     }
 
     fn read_each(&self, objects: &[String]) -> io::Result<Vec<Vec<u8>>> {
         let read = |object: &String| {
             let (operator, object) = (self.operator.clone(), object.clone());
-            async move { Ok(operator.read(&object).await.map_err(failed)?.to_vec()) }
+            async move { Ok(operator.read(&object).await.map_err(|error| failed(&error))?.to_vec()) }
         };
-        self.runtime
-            .block_on(futures::stream::iter(objects.iter().map(read)).buffered(CONCURRENT * 4).try_collect())
+        self.runtime.block_on(futures::stream::iter(objects.iter().map(read)).buffered(READS).try_collect())
     }
 
     fn size(&self, object: &str) -> io::Result<Option<u64>> {
         match self.runtime.block_on(self.operator.stat(object)) {
             Ok(found) => Ok(Some(found.content_length())),
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(failed(error)),
+            Err(error) => Err(failed(&error)),
         }
     }
 
     fn stream(&self, object: &str, from: u64, count: u64) -> BoxFuture<'static, io::Result<Parts>> {
         let (operator, object) = (self.operator.clone(), object.to_owned());
         async move {
-            let reader = operator.reader(&object).await.map_err(failed)?;
+            let reader = operator.reader(&object).await.map_err(|error| failed(&error))?;
             let parts = match from.checked_add(count) {
                 Some(end) if end < u64::MAX => reader.into_bytes_stream(from..end).await,
                 _ => reader.into_bytes_stream(from..).await,
             };
-            Ok(parts.map_err(failed)?.boxed())
+            Ok(parts.map_err(|error| failed(&error))?.boxed())
         }
         .boxed()
     }
@@ -204,8 +215,10 @@ impl Store for Bucket {
     fn list(&self, folder: &str) -> io::Result<Vec<Listed>> {
         let folder = format!("{folder}/");
         let found = self.runtime.block_on(self.operator.list_with(&folder).recursive(true).into_future());
-        let entries =
-            found.map_err(failed)?.into_iter().filter(|entry| entry.metadata().mode() == EntryMode::FILE);
+        let entries = found
+            .map_err(|error| failed(&error))?
+            .into_iter()
+            .filter(|entry| entry.metadata().mode() == EntryMode::FILE);
         let listed = entries.filter_map(|entry| {
             let name = entry.path().strip_prefix(&folder)?.to_owned();
             Some(Listed { name, size: entry.metadata().content_length() })
@@ -215,7 +228,7 @@ impl Store for Bucket {
 
     fn folders(&self, folder: &str) -> io::Result<Vec<String>> {
         let folder = format!("{folder}/");
-        let found = self.runtime.block_on(self.operator.list(&folder)).map_err(failed)?;
+        let found = self.runtime.block_on(self.operator.list(&folder)).map_err(|error| failed(&error))?;
         let name = |entry: &opendal_core::Entry| {
             Some(entry.path().strip_prefix(&folder)?.strip_suffix('/')?.to_owned())
                 .filter(|name| !name.is_empty())
@@ -240,7 +253,10 @@ impl Store for Bucket {
 
     fn replace(&self, object: &str, content: &[u8]) -> io::Result<()> {
         let content = Bytes::copy_from_slice(content);
-        self.runtime.block_on(self.operator.write(object, content)).map(|_| ()).map_err(failed)
+        self.runtime
+            .block_on(self.operator.write(object, content))
+            .map(|_| ())
+            .map_err(|error| failed(&error))
     }
 
     fn exchange(&self, object: &str, before: Option<&[u8]>, content: &[u8]) -> io::Result<bool> {
@@ -256,7 +272,7 @@ impl Store for Bucket {
         });
         match exchanged {
             Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(false),
-            exchanged => exchanged.map_err(failed),
+            exchanged => exchanged.map_err(|error| failed(&error)),
         }
     }
 
@@ -275,7 +291,9 @@ impl Store for Bucket {
             number += 1;
         }
         let kept = format!("{aside}-{number}");
-        self.runtime.block_on(self.operator.copy_with(object, &kept).into_future()).map_err(failed)?;
+        self.runtime
+            .block_on(self.operator.copy_with(object, &kept).into_future())
+            .map_err(|error| failed(&error))?;
         self.runtime.block_on(self.upload(&upload, object, false)).map(|_| ())
     }
 
@@ -290,6 +308,10 @@ impl Store for Bucket {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn keeps_its_promise(&self) -> Result<(), String> {
+        self.runtime.block_on(self.promise.check()).map_err(|error| error.to_string())
     }
 }
 
@@ -314,15 +336,19 @@ fn published(written: opendal_core::Result<()>) -> io::Result<Published> {
     match written {
         Ok(()) => Ok(Published::New),
         Err(error) if error.kind() == ErrorKind::ConditionNotMatch => Ok(Published::Exists),
-        Err(error) => Err(failed(error)),
+        Err(error) => Err(failed(&error)),
     }
 }
 
-fn failed(error: opendal_core::Error) -> io::Error {
+/// What happened, in a sentence that may leave the site; addresses of the object store stay in the log.
+fn failed(error: &opendal_core::Error) -> io::Error {
     let kind = match error.kind() {
         ErrorKind::NotFound => io::ErrorKind::NotFound,
         ErrorKind::PermissionDenied => io::ErrorKind::PermissionDenied,
         _ => io::ErrorKind::Other,
     };
-    io::Error::new(kind, error)
+    if kind != io::ErrorKind::NotFound {
+        tracing::warn!(%error, "the object store refused a request");
+    }
+    io::Error::new(kind, format!("the object store says {}: {}", error.kind(), error.message()))
 }

@@ -32,7 +32,10 @@ pub struct Embassy {
     pub owner: String,
     store: Arc<dyn Store>,
     folder: String,
-    used: AtomicU64,
+    /// Bytes that are stored.
+    stored: AtomicU64,
+    /// Bytes on their way.
+    reserved: AtomicU64,
     /// Sequence of the last letter by author; readers wait on it.
     pub letters: watch::Sender<BTreeMap<String, i64>>,
     /// Held by whoever appends a letter.
@@ -49,13 +52,14 @@ impl Embassy {
         let owner = String::from_utf8(text).ok().filter(|owner| is_site_name(owner)).ok_or_else(|| {
             io::Error::new(io::ErrorKind::InvalidData, format!("{folder}/{OWNER} names no site"))
         })?;
-        let used = AtomicU64::new(stored_below(&*store, &folder)?);
+        let stored = AtomicU64::new(stored_below(&*store, &folder)?);
         let letters = watch::Sender::new(last_letters(&*store, &format!("{folder}/mail"))?);
         Ok(Self {
             owner,
             store,
             folder,
-            used,
+            stored,
+            reserved: AtomicU64::new(0),
             letters,
             posting: Mutex::new(()),
             committing: std::sync::Mutex::default(),
@@ -66,12 +70,12 @@ impl Embassy {
     /// Bytes stored and being stored.
     #[must_use]
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Relaxed)
+        self.stored.load(Ordering::Relaxed).saturating_add(self.reserved.load(Ordering::Relaxed))
     }
 
     /// Counts what is stored again, since other vaults that share the store do not say what they take. Blocking.
     pub fn recount(&self) -> io::Result<()> {
-        self.used.store(stored_below(&*self.store, &self.folder)?, Ordering::Relaxed);
+        self.stored.store(stored_below(&*self.store, &self.folder)?, Ordering::Relaxed);
         Ok(())
     }
 
@@ -137,7 +141,8 @@ impl Embassy {
 
     /// Gives back the space of what was freed.
     pub fn release(&self, bytes: u64) {
-        self.used.fetch_sub(bytes, Ordering::Relaxed);
+        let less = |stored: u64| Some(stored.saturating_sub(bytes));
+        let _ = self.stored.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Sequence of the author's last letter; 0 if there is none.
@@ -168,7 +173,7 @@ impl Embassy {
     }
 }
 
-/// Space in an embassy, given back unless it is kept.
+/// Space in an embassy for what is on its way; given back at its end, when it counts as stored if it was kept.
 pub struct Reservation {
     embassy: Arc<Embassy>,
     limit: Option<u64>,
@@ -184,23 +189,23 @@ impl Reservation {
 
     /// Takes that much more.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Refusal> {
-        let before = self.embassy.used.fetch_add(bytes, Ordering::Relaxed);
+        self.embassy.reserved.fetch_add(bytes, Ordering::Relaxed);
         self.bytes += bytes;
         match self.limit {
-            Some(limit) if before.saturating_add(bytes) > limit => Err(Refusal::QuotaExceeded(limit)),
+            Some(limit) if self.embassy.used() > limit => Err(Refusal::QuotaExceeded(limit)),
             _ => Ok(()),
         }
     }
 
     /// The bytes are on disk.
-    pub fn keep(mut self) {
-        self.bytes = 0;
+    pub fn keep(self) {
+        self.embassy.stored.fetch_add(self.bytes, Ordering::Relaxed);
     }
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.embassy.used.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.embassy.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 

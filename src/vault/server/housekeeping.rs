@@ -42,10 +42,23 @@ pub async fn keep(vault: Arc<Vault>, every: Duration, least: Duration) {
             if vault.store.is_shared() {
                 recount(&vault);
             }
+            look_at_protection(&vault);
         });
         if let Err(error) = round.await {
             tracing::error!(%error, "a round of freeing bytes ended before its time");
         }
+    }
+}
+
+/// A bucket's retention can be taken away later: what is stored from then on can be deleted, and somebody must know.
+fn look_at_protection(vault: &Vault) {
+    let promised = vault.store.keeps_its_promise();
+    vault.metrics.protected(promised.is_ok());
+    if let Err(why) = promised {
+        tracing::error!(
+            why,
+            "the bucket does not keep what it is given any more: give it back its default retention"
+        );
     }
 }
 

@@ -35,6 +35,7 @@ pub struct Metrics {
     stored: Family<Stored, Gauge>,
     freed: Family<Stored, Counter>,
     sweep_failed: Family<Stored, Gauge>,
+    unprotected: Gauge,
     mended: Counter,
     handshakes: Counter,
     /// Connections open now.
@@ -55,6 +56,11 @@ impl Metrics {
             "sweep_failed",
             "1 if nothing of an embassy can be freed",
             self.sweep_failed.clone(),
+        );
+        registry.register(
+            "unprotected",
+            "1 if the bucket does not keep what it is given any more",
+            self.unprotected.clone(),
         );
         registry.register("mended", "Damaged objects that a good one took the place of", self.mended.clone());
         registry.register("failed_handshakes", "Connections that TLS refused", self.handshakes.clone());
@@ -91,6 +97,11 @@ impl Metrics {
     pub fn swept(&self, place: &Place, bytes: u64, succeeded: bool) {
         self.freed.get_or_create(&labels(place)).inc_by(bytes);
         self.sweep_failed.get_or_create(&labels(place)).set(i64::from(!succeeded));
+    }
+
+    /// Whether the store keeps what it is given.
+    pub fn protected(&self, is_protected: bool) {
+        self.unprotected.set(i64::from(!is_protected));
     }
 
     /// TLS refused a connection.

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     io,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -21,13 +21,15 @@ const FRESH: Duration = Duration::from_secs(2);
 pub struct Policies {
     store: Arc<dyn Store>,
     known: RwLock<(BTreeMap<String, Policy>, Instant)>,
+    /// Held by whoever sets one; nobody else waits for the store.
+    setting: Mutex<()>,
 }
 
 impl Policies {
     /// Reads what is stored.
     pub fn load(store: Arc<dyn Store>) -> io::Result<Self> {
         let known = read(&*store)?;
-        Ok(Self { store, known: RwLock::new((known, Instant::now())) })
+        Ok(Self { store, known: RwLock::new((known, Instant::now())), setting: Mutex::default() })
     }
 
     /// Whether another vault may have changed them meanwhile.
@@ -61,10 +63,10 @@ impl Policies {
 
     /// Replaces the site's policy. Blocking; an equal one is not written again.
     pub fn set(&self, site: &str, policy: Policy) -> io::Result<()> {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.0.get(site) != Some(&policy) {
+        let _setting = self.setting.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.get(site).as_ref() != Some(&policy) {
             self.store.replace(&format!("{FOLDER}/{site}.json"), &serde_json::to_vec(&policy)?)?;
-            known.0.insert(site.to_owned(), policy);
+            self.known.write().unwrap_or_else(PoisonError::into_inner).0.insert(site.to_owned(), policy);
         }
         Ok(())
     }

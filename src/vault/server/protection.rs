@@ -10,6 +10,8 @@ use reqsign_core::{Context, OsEnv, Signer};
 use reqsign_file_read_tokio::TokioFileRead;
 use serde::Deserialize;
 
+use crate::api::duration;
+
 /// Which bucket is asked about, and how.
 pub struct Asked {
     /// Reaches the object store.
@@ -23,16 +25,43 @@ pub struct Asked {
 }
 
 /// Why nothing is known to be kept.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unprotected {
     /// The bucket lets its objects go.
+    #[error("{0}")]
     Open(String),
     /// The object store does not say.
+    #[error("{0}")]
     Unknown(String),
 }
 
+/// What a vault counts on.
+pub struct Promise {
+    /// Of this bucket.
+    pub asked: Asked,
+    /// That it keeps every version of an object so long.
+    pub immutable_for: Duration,
+    /// Or that a person accepted less.
+    pub accepts_less: bool,
+}
+
+impl Promise {
+    /// Whether the bucket keeps it, now.
+    pub async fn check(&self) -> Result<(), Unprotected> {
+        if self.accepts_less {
+            return Ok(());
+        }
+        let kept = of(&self.asked).await?;
+        if kept >= self.immutable_for {
+            return Ok(());
+        }
+        let (kept, promised) = (duration::format(kept), duration::format(self.immutable_for));
+        Err(Unprotected::Open(format!("its default retention is {kept}, and this vault promises {promised}")))
+    }
+}
+
 /// So long the bucket keeps every version of an object from everybody.
-pub async fn of(asked: &Asked) -> Result<Duration, Unprotected> {
+async fn of(asked: &Asked) -> Result<Duration, Unprotected> {
     let unknown = |why: &dyn ToString| {
         Unprotected::Unknown(format!(
             "bucket '{}' at {} cannot be asked for its Object Lock: {}",

@@ -73,6 +73,9 @@ pub trait Store: Send + Sync {
 
     /// Whether other vaults work on the same objects at the same time.
     fn is_shared(&self) -> bool;
+
+    /// Whether what is stored is still kept as it was promised when the store was opened; why not, if not.
+    fn keeps_its_promise(&self) -> Result<(), String>;
 }
 
 /// A document. What the disk damaged is served all the same: its reader checks the signature, and so can say which it was.

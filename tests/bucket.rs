@@ -171,7 +171,7 @@ fn a_point_that_needs_what_is_about_to_go_is_not_taken() {
     let half_a_round = 43_200;
     condemn(-half_a_round);
     let (status, answer) = put(1);
-    assert!(status == 422 && answer.contains(&pack), "{status} {answer}");
+    assert!(status == 422 && answer.contains("AboutToGo") && answer.contains(&pack), "{status} {answer}");
     condemn(60 - half_a_round);
     assert_eq!(put(1).0, 201);
 }

@@ -192,6 +192,10 @@ impl Round {
                 self.failed(memory, task.verb(), "RepositoryDamaged", message).await;
                 return Ok(None);
             }
+            Err(ClientError::Refused { reason, message }) if reason == "AboutToGo" => {
+                self.failed(memory, task.verb(), "CopyTooSlow", message).await;
+                return Ok(None);
+            }
             Err(error) => return Err(RunError::again(&error.to_string())),
         }
         tracing::info!(

@@ -43,11 +43,13 @@ pub fn check(
     let Some(name) = inventory_of(text) else { return Ok(()) };
     let Some(mut needed) = needed(&name, store, repository)? else { return Ok(()) };
     needed.insert("config".to_owned());
-    let mut missing = absent(&needed, store, repository)?;
-    missing.extend(needed.intersection(going).cloned());
-    match missing.first() {
+    let missing = absent(&needed, store, repository)?;
+    if let Some(first) = missing.first() {
+        return Err(Refusal::Incomplete { first: first.clone(), count: missing.len() });
+    }
+    match needed.intersection(going).next() {
         None => Ok(()),
-        Some(first) => Err(Refusal::Incomplete { first: first.clone(), count: missing.len() }),
+        Some(first) => Err(Refusal::AboutToGo(first.clone())),
     }
 }
 

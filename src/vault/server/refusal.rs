@@ -111,6 +111,12 @@ pub enum Refusal {
         /// How many.
         count: usize,
     },
+    /// A recovery point on packs that another vault on the same store may free soon.
+    #[error(
+        "the recovery point needs '{0}', which was given up and may be freed soon: the copy took longer than half the time between two rounds. \
+         The next one does without it"
+    )]
+    AboutToGo(String),
     /// Another text is there.
     #[error("a different document is stored under this name, and it is never overwritten")]
     Different {
@@ -176,6 +182,7 @@ impl Refusal {
             Self::BadThinning(_) => "BadThinning",
             Self::Exists => "Exists",
             Self::Incomplete { .. } => "Incomplete",
+            Self::AboutToGo(_) => "AboutToGo",
             Self::Different { .. } => "Different",
             Self::OutOfOrder { .. } => "OutOfOrder",
             Self::WrongDigest { .. } => "WrongDigest",
@@ -197,7 +204,7 @@ impl Refusal {
             Self::BadRange(_) => StatusCode::RANGE_NOT_SATISFIABLE,
             Self::Different { .. } | Self::OutOfOrder { .. } => StatusCode::CONFLICT,
             Self::TooLarge(_) | Self::QuotaExceeded(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Incomplete { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Incomplete { .. } | Self::AboutToGo(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Interrupted => StatusCode::REQUEST_TIMEOUT,
             Self::DiskFull => StatusCode::INSUFFICIENT_STORAGE,
             Self::Disk(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -14,8 +14,8 @@ use crate::{
     torture::{MIB, noise},
 };
 
-/// What a mover's Pod may use.
-const MEMORY: u64 = 256 * MIB;
+/// What a mover's Pod may use (`plan::desired::jobs`); here it is shared with the store of the tests.
+const MEMORY: u64 = 768 * MIB;
 
 /// Backs up, restores, and backs up what was restored; says how long each took and how much memory all of it.
 fn there_and_back(bench: &Bench, what: &str) {

@@ -48,13 +48,14 @@ YAML
 # s3 METHOD PATH BODY [HEADER]: a request by whoever has the keys.
 s3() {
   local digest; digest=$(printf %s "$3" | openssl dgst -sha256 -binary | base64)
+  local hex; hex=$(printf %s "$3" | sha256sum | cut -d' ' -f1)
   curl -sS --fail-with-body -X "$1" "http://$("$TESTBED" address luxembourg):30970$2" --data-binary "$3" -H 'Content-Type: application/xml' \
-    --aws-sigv4 aws:amz:us-east-1:s3 --user "$STORE_ACCESS:$STORE_SECRET" -H "x-amz-checksum-sha256: $digest" ${4:+-H "$4"}
+    --aws-sigv4 aws:amz:us-east-1:s3 --user "$STORE_ACCESS:$STORE_SECRET" -H "x-amz-content-sha256: $hex" -H "x-amz-checksum-sha256: $digest" ${4:+-H "$4"}
 }
 
 make_bucket() { s3 PUT "/$1" '' 'x-amz-bucket-object-lock-enabled: true' >/dev/null; }
 lock_bucket() {
-  s3 PUT "/$1?object-lock" "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>" >/dev/null
+  s3 PUT "/$1?object-lock=" "<ObjectLockConfiguration><ObjectLockEnabled>Enabled</ObjectLockEnabled><Rule><DefaultRetention><Mode>COMPLIANCE</Mode><Days>1</Days></DefaultRetention></Rule></ObjectLockConfiguration>" >/dev/null
 }
 
 # install_vault_in BUCKET: luxembourg's operator with two vaults on it.

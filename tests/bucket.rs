@@ -19,7 +19,10 @@ use data_embassy::{
         identity::Role,
         signing::SiteKey,
     },
-    vault::{client::RepositoryClient, server::VaultError},
+    vault::{
+        client::{ClientError, RepositoryClient},
+        server::VaultError,
+    },
 };
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -143,6 +146,27 @@ fn what_one_vault_took_the_other_knows() {
         assert!(Instant::now() < until, "the other vault still hosts the namespace");
         sleep(Duration::from_millis(200));
     }
+}
+
+#[test]
+fn what_was_brought_here_from_a_folder_is_read_and_gone_on_with() {
+    let (one, _other, _client) = two();
+    let bring = |path: &str, content: &str| {
+        assert_eq!(objects(&one).send("PUT", &format!("/{BUCKET}/{path}"), &[], content.to_owned()).0, 200);
+    };
+    let name = digest(b"pack");
+    bring("embassies/ns/brought/owner", "tallinn");
+    bring(&format!("embassies/ns/brought/repo/1-tallinn/data/{}/{name}", &name[..2]), "pack");
+    bring("embassies/ns/brought/mail/tallinn/1.json", "first");
+    let client = one.repository("tallinn", Role::Mover, "ns/brought/1-tallinn");
+    assert_eq!(client.list("data").unwrap(), [(name.clone(), 4)]);
+    assert_eq!(client.read("data", &name).unwrap().as_ref(), b"pack");
+    client.write("data", &digest(b"more"), Bytes::from_static(b"more")).unwrap();
+    let raw = one.raw("tallinn", Role::Operator);
+    assert_eq!(raw.send("PUT", "/mail/ns/brought/tallinn/2", "second").0, 201);
+    assert_eq!(raw.send("PUT", "/mail/ns/brought/tallinn/4", "fourth").0, 409);
+    let other = one.repository("tallinn", Role::Mover, "ns/brought/2-tallinn");
+    assert!(matches!(other.list("data"), Err(ClientError::NotFound { .. })));
 }
 
 /// Between two vaults there is no lock: what another one may free soon counts as gone.

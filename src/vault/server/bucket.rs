@@ -148,6 +148,15 @@ impl Bucket {
         }
     }
 
+    fn holds_anything(&self, folder: &str) -> io::Result<bool> {
+        let folder = format!("{folder}/");
+        let first = self.runtime.block_on(async {
+            let mut entries = self.operator.lister_with(&folder).recursive(true).limit(1).await?;
+            entries.try_next().await
+        });
+        Ok(first.map_err(|error| failed(&error))?.is_some())
+    }
+
     /// Removes every version of the object, the one that is seen last: an older one must not come to light.
     async fn remove_versions(&self, object: &str) -> io::Result<u64> {
         let versions = self
@@ -242,7 +251,7 @@ impl Store for Bucket {
 
     fn is_made(&self, folder: &str) -> io::Result<bool> {
         // What was brought here from a folder has no mark.
-        Ok(self.size(&format!("{folder}/{MADE}"))?.is_some() || !self.list(folder)?.is_empty())
+        Ok(self.size(&format!("{folder}/{MADE}"))?.is_some() || self.holds_anything(folder)?)
     }
 
     fn create(&self, object: &str, content: &[u8]) -> io::Result<Published> {

@@ -21,7 +21,7 @@ case_reading() {
   in_site luxembourg label namespace readers gazette=read >/dev/null
   for name in readers strangers; do pod asks | in_site luxembourg -n "$name" apply -f - >/dev/null; done
   # The first copy that is served must hold an issue.
-  until_true 60 "the first issue" in_site tallinn -n "$NAMESPACE" exec deployment/writer -- busybox test -s /data/issue || return
+  check "the register writes at home" until_true 60 "the first issue" in_site tallinn -n "$NAMESPACE" exec deployment/writer -- busybox test -s /data/issue
   check "a DataEmbassy for readers is taken" in_site tallinn apply -f <(manifest embassy.yaml |
     sed 's/^  replication:/  standby: ReadOnly\n  reading: {every: 1m, serve: {selector: {reads: "true"}}, ingress: [{from: [{namespaceSelector: {matchLabels: {gazette: read}}}]}]}\n  replication:/')
   check "luxembourg holds a complete, checked copy" until_true 120 Promotable has_condition luxembourg Promotable True

@@ -47,7 +47,9 @@ impl Store for Directory {
 
     fn size(&self, object: &str) -> io::Result<Option<u64>> {
         match fs::metadata(self.path(object)) {
-            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+            // A file system that was repaired may have anything in the place of a file.
+            Ok(metadata) if !metadata.is_file() => Err(io::ErrorKind::IsADirectory.into()),
+            Ok(metadata) => Ok(Some(metadata.len())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
@@ -68,13 +70,15 @@ impl Store for Directory {
     fn list(&self, folder: &str) -> io::Result<Vec<Listed>> {
         let folder = self.path(folder);
         let mut listed = vec![];
-        for entry in walkdir::WalkDir::new(&folder) {
+        for entry in walkdir::WalkDir::new(&folder).min_depth(1) {
             match entry.and_then(|entry| Ok((entry.metadata()?, entry))) {
-                Ok((metadata, entry)) if metadata.is_file() => {
+                Ok((metadata, entry)) => {
+                    let size = metadata.is_file().then_some(metadata.len());
+                    // An empty folder may lie where a file was: a disk that was repaired is not one that lost something.
+                    let size = size.or_else(|| is_empty(entry.path()).then_some(0));
                     let name = entry.path().strip_prefix(&folder).ok().and_then(Path::to_str);
-                    listed.extend(name.map(|name| Listed { name: name.to_owned(), size: metadata.len() }));
+                    listed.extend(name.zip(size).map(|(name, size)| Listed { name: name.to_owned(), size }));
                 }
-                Ok(_) => {}
                 Err(error) => {
                     let error = io::Error::from(error);
                     if error.kind() != io::ErrorKind::NotFound {
@@ -153,6 +157,10 @@ impl Store for Directory {
     fn keeps_its_promise(&self) -> Result<(), String> {
         Ok(())
     }
+}
+
+fn is_empty(folder: &Path) -> bool {
+    fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none())
 }
 
 fn lock(root: &Path) -> Result<File, VaultError> {

@@ -121,16 +121,7 @@ pub fn client_through(material: &Material, forward: Option<&Forward>) -> Result<
         Some(forward) => builder.resolve(&forward.host, forward.address),
         None => builder,
     };
-    builder
-        .tls_backend_preconfigured(client_config(material)?)
-        .https_only(true)
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE)
-        .build()
-        .map_err(|error| TlsError::Client(error.to_string()))
+    asynchronous(builder.https_only(true), client_config(material)?)
 }
 
 /// A client of a server that asks for no certificate, such as an object store: TLS 1.2 or 1.3 with `ca` alone, or, without it,
@@ -141,9 +132,12 @@ pub fn storage_client(ca: Option<&str>) -> Result<reqwest::Client, TlsError> {
         .map_err(|error| TlsError::Client(error.to_string()))?
         .with_root_certificates(ca.map_or_else(|| Ok(RootCertStore::empty()), authorities)?)
         .with_no_client_auth();
-    reqwest::Client::builder()
+    asynchronous(reqwest::Client::builder().https_only(ca.is_some()), config)
+}
+
+fn asynchronous(builder: reqwest::ClientBuilder, config: ClientConfig) -> Result<reqwest::Client, TlsError> {
+    builder
         .tls_backend_preconfigured(config)
-        .https_only(ca.is_some())
         .no_proxy()
         .redirect(reqwest::redirect::Policy::none())
         .tcp_nodelay(true)

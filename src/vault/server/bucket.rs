@@ -22,7 +22,7 @@ use crate::trust::tls::storage_client;
 use super::{
     VaultError,
     disk::{Published, Unfinished, Workshop},
-    protection::{Asked, Promise, Unprotected},
+    protection::{Promise, Unprotected},
     store::{Listed, Parts, Store},
 };
 
@@ -103,7 +103,10 @@ impl Bucket {
         let runtime = Handle::current();
         let name = bucket.to_owned();
         let promise = Promise {
-            asked: Asked { client, endpoint, bucket: name.clone(), region: arguments.bucket_region.clone() },
+            client,
+            endpoint,
+            bucket: name.clone(),
+            region: arguments.bucket_region.clone(),
             immutable_for,
             accepts_less: arguments.accept_unlocked_bucket,
         };
@@ -120,6 +123,10 @@ impl Bucket {
         std::fs::create_dir_all(scratch).map_err(unusable)?;
         let workshop = Workshop::open(scratch.join("tmp")).map_err(unusable)?;
         Ok(Self { operator, runtime, workshop, uploads: Semaphore::new(UPLOADS), promise })
+    }
+
+    fn wait<T>(&self, asked: impl Future<Output = opendal_core::Result<T>>) -> io::Result<T> {
+        self.runtime.block_on(asked).map_err(|error| failed(&error))
     }
 
     /// Uploads a file; only where there is nothing yet, if `create`.
@@ -150,22 +157,16 @@ impl Bucket {
 
     fn holds_anything(&self, folder: &str) -> io::Result<bool> {
         let folder = format!("{folder}/");
-        let first = self.runtime.block_on(async {
+        let first = self.wait(async {
             let mut entries = self.operator.lister_with(&folder).recursive(true).limit(1).await?;
             entries.try_next().await
-        });
-        Ok(first.map_err(|error| failed(&error))?.is_some())
+        })?;
+        Ok(first.is_some())
     }
 
     /// Removes every version of the object, the one that is seen last: an older one must not come to light.
-    async fn remove_versions(&self, object: &str) -> io::Result<u64> {
-        let versions = self
-            .operator
-            .list_with(object)
-            .versions(true)
-            .deleted(true)
-            .await
-            .map_err(|error| failed(&error))?;
+    async fn remove_versions(&self, object: &str) -> opendal_core::Result<u64> {
+        let versions = self.operator.list_with(object).versions(true).deleted(true).await?;
         let mut versions: Vec<_> = versions.into_iter().filter(|entry| entry.path() == object).collect();
         versions.sort_by_key(|entry| entry.metadata().is_current().unwrap_or(false));
         let mut bytes = 0;
@@ -173,10 +174,9 @@ impl Bucket {
             let found = entry.metadata();
             let deletion = self.operator.delete_with(object);
             match found.version() {
-                Some(version) => deletion.version(version).await,
-                None => deletion.await,
+                Some(version) => deletion.version(version).await?,
+                None => deletion.await?,
             }
-            .map_err(|error| failed(&error))?;
             if found.is_current().unwrap_or(true) && !found.is_deleted() {
                 bytes = found.content_length();
             }
@@ -187,17 +187,15 @@ impl Bucket {
 
 impl Store for Bucket {
     fn read(&self, object: &str) -> io::Result<Vec<u8>> {
-        self.runtime.block_on(async {
-            Ok(self.operator.read(object).await.map_err(|error| failed(&error))?.to_vec())
-        })
+        Ok(self.wait(self.operator.read(object))?.to_vec())
     }
 
     fn read_each(&self, objects: &[String]) -> io::Result<Vec<Vec<u8>>> {
         let read = |object: &String| {
             let (operator, object) = (self.operator.clone(), object.clone());
-            async move { Ok(operator.read(&object).await.map_err(|error| failed(&error))?.to_vec()) }
+            async move { Ok(operator.read(&object).await?.to_vec()) }
         };
-        self.runtime.block_on(futures::stream::iter(objects.iter().map(read)).buffered(READS).try_collect())
+        self.wait(futures::stream::iter(objects.iter().map(read)).buffered(READS).try_collect())
     }
 
     fn size(&self, object: &str) -> io::Result<Option<u64>> {
@@ -223,11 +221,8 @@ impl Store for Bucket {
 
     fn list(&self, folder: &str) -> io::Result<Vec<Listed>> {
         let folder = format!("{folder}/");
-        let found = self.runtime.block_on(self.operator.list_with(&folder).recursive(true).into_future());
-        let entries = found
-            .map_err(|error| failed(&error))?
-            .into_iter()
-            .filter(|entry| entry.metadata().mode() == EntryMode::FILE);
+        let found = self.wait(self.operator.list_with(&folder).recursive(true).into_future())?;
+        let entries = found.into_iter().filter(|entry| entry.metadata().mode() == EntryMode::FILE);
         let listed = entries.filter_map(|entry| {
             let name = entry.path().strip_prefix(&folder)?.to_owned();
             Some(Listed { name, size: entry.metadata().content_length() })
@@ -237,7 +232,7 @@ impl Store for Bucket {
 
     fn folders(&self, folder: &str) -> io::Result<Vec<String>> {
         let folder = format!("{folder}/");
-        let found = self.runtime.block_on(self.operator.list(&folder)).map_err(|error| failed(&error))?;
+        let found = self.wait(self.operator.list(&folder))?;
         let name = |entry: &opendal_core::Entry| {
             Some(entry.path().strip_prefix(&folder)?.strip_suffix('/')?.to_owned())
                 .filter(|name| !name.is_empty())
@@ -262,10 +257,7 @@ impl Store for Bucket {
 
     fn replace(&self, object: &str, content: &[u8]) -> io::Result<()> {
         let content = Bytes::copy_from_slice(content);
-        self.runtime
-            .block_on(self.operator.write(object, content))
-            .map(|_| ())
-            .map_err(|error| failed(&error))
+        self.wait(self.operator.write(object, content)).map(|_| ())
     }
 
     fn exchange(&self, object: &str, before: Option<&[u8]>, content: &[u8]) -> io::Result<bool> {
@@ -300,9 +292,7 @@ impl Store for Bucket {
             number += 1;
         }
         let kept = format!("{aside}-{number}");
-        self.runtime
-            .block_on(self.operator.copy_with(object, &kept).into_future())
-            .map_err(|error| failed(&error))?;
+        self.wait(self.operator.copy_with(object, &kept).into_future())?;
         self.runtime.block_on(self.upload(&upload, object, false)).map(|_| ())
     }
 
@@ -312,7 +302,7 @@ impl Store for Bucket {
     }
 
     fn remove(&self, object: &str) -> io::Result<u64> {
-        self.runtime.block_on(self.remove_versions(object))
+        self.wait(self.remove_versions(object))
     }
 
     fn is_shared(&self) -> bool {

@@ -8,7 +8,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::store::Store;
+use super::store::{Store, read_if_any};
 
 /// Where the time is kept.
 const OBJECT: &str = "clock";
@@ -90,11 +90,7 @@ impl Known {
 }
 
 fn read(store: &dyn Store) -> io::Result<Known> {
-    let text = match store.read(OBJECT) {
-        Ok(text) => Some(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
+    let text = read_if_any(store, OBJECT)?;
     let kept = text.as_deref().map_or_else(|| Ok(Kept::default()), serde_json::from_slice).map_err(|error| {
         let text = format!(
             "'{OBJECT}' in the store is damaged ({error}): write {{\"ran\":0,\"swept\":0}} into it, and everything counts as young"

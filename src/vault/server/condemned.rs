@@ -12,7 +12,7 @@ use super::{
     refusal::Refusal,
     rights::Area,
     route::{Place, Slug},
-    store::Store,
+    store::{Store, read_if_any},
 };
 
 /// Names of packs, each with the vault's time at which it was condemned.
@@ -20,10 +20,9 @@ pub type Condemned = BTreeMap<String, i64>;
 
 /// Reads the list of a repository. Blocking.
 pub fn read(store: &dyn Store, object: &str) -> io::Result<Condemned> {
-    match store.read(object) {
-        Ok(text) => Ok(serde_json::from_slice(&text)?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Condemned::new()),
-        Err(error) => Err(error),
+    match read_if_any(store, object)? {
+        Some(text) => Ok(serde_json::from_slice(&text)?),
+        None => Ok(Condemned::new()),
     }
 }
 

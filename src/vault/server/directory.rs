@@ -13,7 +13,7 @@ use tokio_util::io::ReaderStream;
 use super::{
     VaultError,
     disk::{Published, Unfinished, Workshop, make_folders, names_in, sync_parent},
-    store::{Listed, Parts, Store},
+    store::{Listed, Parts, Store, read_if_any},
 };
 
 /// Bytes per read from disk.
@@ -113,12 +113,7 @@ impl Store for Directory {
     }
 
     fn exchange(&self, object: &str, before: Option<&[u8]>, content: &[u8]) -> io::Result<bool> {
-        let found = match self.read(object) {
-            Ok(found) => Some(found),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        if found.as_deref() != before {
+        if read_if_any(self, object)?.as_deref() != before {
             return Ok(false);
         }
         self.replace(object, content).map(|()| true)

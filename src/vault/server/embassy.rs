@@ -18,7 +18,7 @@ use super::{
     metrics::Metrics,
     refusal::Refusal,
     route::{Place, Slug, is_label},
-    store::{Store, exists},
+    store::{Store, exists, numbers_below},
 };
 
 /// Folder of all of them.
@@ -277,9 +277,6 @@ impl Embassies {
 
     /// The embassy; `owner` owns it if it is new. Blocking.
     pub fn get_or_create(&self, place: &Place, owner: &str) -> io::Result<Arc<Embassy>> {
-        if let Some(embassy) = self.get(place) {
-            return Ok(embassy);
-        }
         self.store.create(&format!("{}/{OWNER}", folder_of(place)), owner.as_bytes())?;
         self.find(place)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
@@ -301,16 +298,8 @@ fn stored_below(store: &dyn Store, folder: &str) -> io::Result<u64> {
 }
 
 fn last_letters(store: &dyn Store, folder: &str) -> io::Result<BTreeMap<String, i64>> {
-    let mut letters = BTreeMap::new();
-    for entry in store.list(folder)? {
-        let Some((author, file)) = entry.name.split_once('/') else { continue };
-        let sequence = file.strip_suffix(".json").and_then(|number| number.parse::<i64>().ok());
-        if let Some(sequence) = sequence.filter(|_| is_site_name(author)) {
-            let last = letters.entry(author.to_owned()).or_default();
-            *last = sequence.max(*last);
-        }
-    }
-    Ok(letters)
+    let letters = numbers_below(store, folder)?.into_iter().filter(|(author, _)| is_site_name(author));
+    Ok(letters.filter_map(|(author, sequences)| Some((author, *sequences.last()?))).collect())
 }
 
 #[cfg(test)]

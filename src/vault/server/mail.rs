@@ -38,7 +38,7 @@ pub async fn put(
     let (embassy, quota) = query.writable(place, Area::Mail, author).await?;
     let text = upload.text(MAX_DOCUMENT).await?;
     let _posting = embassy.posting.lock().await;
-    let last = look(&embassy, author).await?;
+    let last = look(query, &embassy, author).await?;
     let (vault, target) = (Arc::clone(query.vault), embassy.letter(author, sequence));
     if sequence == last {
         let stored = blocking(move || Ok(text_of(&*vault.store, &target)?)).await?;
@@ -105,9 +105,9 @@ fn stored(
 /// `GET /mail/{namespace}/{name}`
 pub async fn mailboxes(query: &Query<'_>, place: &Place) -> Result<Response, Refusal> {
     let embassy = query.readable(place, Area::Mail).await?;
-    if let Some(embassy) = embassy.as_ref().filter(|_| query.vault.store.is_shared()) {
+    if let Some(embassy) = &embassy {
         for author in [&embassy.owner, &query.vault.site] {
-            look(embassy, author).await?;
+            look(query, embassy, author).await?;
         }
     }
     let letters = embassy.map(|embassy| embassy.letters.borrow().clone()).unwrap_or_default();
@@ -138,9 +138,7 @@ async fn arrive(
     let mut letters = embassy.letters.subscribe();
     let is_shared = query.vault.store.is_shared();
     loop {
-        if is_shared {
-            look(embassy, author).await?;
-        }
+        look(query, embassy, author).await?;
         let pause = if is_shared { until.min(Instant::now() + LOOK_AROUND) } else { until };
         let next = letters.wait_for(|letters| letters.get(author).is_some_and(|last| *last > after));
         let has_come = tokio::select! {
@@ -154,7 +152,10 @@ async fn arrive(
 }
 
 /// Sequence of the author's last letter, also if another vault on the same store took it.
-async fn look(embassy: &Arc<Embassy>, author: &str) -> Result<i64, Refusal> {
+async fn look(query: &Query<'_>, embassy: &Arc<Embassy>, author: &str) -> Result<i64, Refusal> {
+    if !query.vault.store.is_shared() {
+        return Ok(embassy.last_letter(author));
+    }
     let (embassy, author) = (Arc::clone(embassy), author.to_owned());
     blocking(move || Ok(embassy.look(&author)?)).await
 }

@@ -1,9 +1,6 @@
 //! What the recovery points that stay need, by their inventories and those that these build on.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    io,
-};
+use std::collections::BTreeSet;
 
 use crate::trust::envelope::Envelope;
 use crate::vault::inventory;
@@ -67,16 +64,4 @@ fn inventory_in(store: &dyn Store, repository: &str, name: &str) -> Result<Inven
         return Err(failed(&"its content is not what its name says"));
     }
     Inventory::parse(&content).map_err(|error| failed(&error))
-}
-
-/// Sequences of the manifests of each epoch, by its slug. Blocking.
-pub fn committed(store: &dyn Store, points: &str) -> io::Result<BTreeMap<String, BTreeSet<i64>>> {
-    let mut found: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
-    for entry in store.list(points)? {
-        let Some((slug, file)) = entry.name.split_once('/') else { continue };
-        if let Some(sequence) = file.strip_suffix(".json").and_then(|number| number.parse().ok()) {
-            found.entry(slug.to_owned()).or_default().insert(sequence);
-        }
-    }
-    Ok(found)
 }

@@ -20,11 +20,10 @@ use super::{
     disk::Published,
     dispatch::{Query, blocking},
     embassy::{Embassy, Reservation},
-    needs::committed,
     refusal::Refusal,
     rights::Area,
     route::{Place, Slug},
-    store::{Store, exists, text_of},
+    store::{Store, exists, numbers_below, same, text_of},
     thinnings::read_newest,
     upload::Upload,
 };
@@ -59,8 +58,7 @@ pub async fn put(
                 return Ok(Published::New);
             }
         }
-        let stored = text_of(store, &target)?;
-        if stored == text { Ok(Published::Exists) } else { Err(Refusal::Different { text: stored }) }
+        same(store, &target, &text)
     })
     .await?;
     query.vault.metrics.stored(place, embassy.used());
@@ -116,7 +114,7 @@ pub async fn epochs(query: &Query<'_>, place: &Place) -> Result<Response, Refusa
         return Ok(Json(Vec::<EpochPoints>::new()).into_response());
     };
     let (store, folder) = (Arc::clone(&query.vault.store), embassy.points());
-    let found = blocking(move || Ok(last_of_each(&committed(&*store, &folder)?))).await?;
+    let found = blocking(move || Ok(last_of_each(&numbers_below(&*store, &folder)?))).await?;
     Ok(Json(found).into_response())
 }
 
@@ -135,7 +133,7 @@ fn read_all(
     epoch: Option<&str>,
     after: u64,
 ) -> io::Result<Vec<StoredPoint>> {
-    let committed = committed(store, folder)?;
+    let committed = numbers_below(store, folder)?;
     let mut slugs: Vec<Slug> = committed.keys().filter_map(|name| Slug::parse(name)).collect();
     slugs.retain(|slug| epoch.is_none_or(|epoch| slug.text() == epoch));
     slugs.sort_by(|a, b| (a.number, &a.site).cmp(&(b.number, &b.site)));

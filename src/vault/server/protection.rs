@@ -12,18 +12,6 @@ use serde::Deserialize;
 
 use crate::api::duration;
 
-/// Which bucket is asked about, and how.
-pub struct Asked {
-    /// Reaches the object store.
-    pub client: reqwest::Client,
-    /// Its address.
-    pub endpoint: String,
-    /// The bucket's name.
-    pub bucket: String,
-    /// Its region.
-    pub region: String,
-}
-
 /// Why nothing is known to be kept.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unprotected {
@@ -37,8 +25,14 @@ pub enum Unprotected {
 
 /// What a vault counts on.
 pub struct Promise {
-    /// Of this bucket.
-    pub asked: Asked,
+    /// Reaches the object store.
+    pub client: reqwest::Client,
+    /// Its address.
+    pub endpoint: String,
+    /// The bucket's name.
+    pub bucket: String,
+    /// Its region.
+    pub region: String,
     /// That it keeps every version of an object so long.
     pub immutable_for: Duration,
     /// Or that a person accepted less.
@@ -51,7 +45,7 @@ impl Promise {
         if self.accepts_less {
             return Ok(());
         }
-        let kept = of(&self.asked).await?;
+        let kept = retention_of(self).await?;
         if kept >= self.immutable_for {
             return Ok(());
         }
@@ -61,7 +55,7 @@ impl Promise {
 }
 
 /// So long the bucket keeps every version of an object from everybody.
-async fn of(asked: &Asked) -> Result<Duration, Unprotected> {
+async fn retention_of(asked: &Promise) -> Result<Duration, Unprotected> {
     let unknown = |why: &dyn ToString| {
         Unprotected::Unknown(format!(
             "bucket '{}' at {} cannot be asked for its Object Lock: {}",
@@ -85,7 +79,7 @@ async fn of(asked: &Asked) -> Result<Duration, Unprotected> {
 }
 
 /// `GetObjectLockConfiguration`.
-async fn signed(asked: &Asked) -> Result<Request<()>, Box<dyn std::error::Error + Send + Sync>> {
+async fn signed(asked: &Promise) -> Result<Request<()>, Box<dyn std::error::Error + Send + Sync>> {
     let url = format!("{}/{}?object-lock", asked.endpoint.trim_end_matches('/'), asked.bucket);
     let transport = HttpTransporter::new(ReqwestTransport::new(asked.client.clone()));
     let context = Context::new().with_file_read(TokioFileRead).with_env(OsEnv).with_http_send(transport);

@@ -1,11 +1,18 @@
 //! Where a vault keeps its objects, under names with '/': in a directory of its own, or in a bucket that several vaults share.
 
-use std::{fs::File, io};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::File,
+    io,
+};
 
 use bytes::Bytes;
 use futures::{future::BoxFuture, stream::BoxStream};
 
-use super::disk::{Published, Unfinished};
+use super::{
+    disk::{Published, Unfinished},
+    refusal::Refusal,
+};
 
 /// One object of a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +90,21 @@ pub fn text_of(store: &dyn Store, object: &str) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&store.read(object)?).into_owned())
 }
 
+/// A whole small object; nothing if there is none.
+pub fn read_if_any(store: &dyn Store, object: &str) -> io::Result<Option<Vec<u8>>> {
+    match store.read(object) {
+        Ok(content) => Ok(Some(content)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The same document may come again, another one may not take its place.
+pub fn same(store: &dyn Store, object: &str, text: &str) -> Result<Published, Refusal> {
+    let stored = text_of(store, object)?;
+    if stored == text { Ok(Published::Exists) } else { Err(Refusal::Different { text: stored }) }
+}
+
 /// Whether there is such an object.
 pub fn exists(store: &dyn Store, object: &str) -> io::Result<bool> {
     Ok(store.size(object)?.is_some())
@@ -91,8 +113,23 @@ pub fn exists(store: &dyn Store, object: &str) -> io::Result<bool> {
 /// The numbers of documents such as `17.json`, in order.
 pub fn numbers_in(store: &dyn Store, folder: &str) -> io::Result<Vec<i64>> {
     let listed = store.list(folder)?;
-    let mut numbers: Vec<i64> =
-        listed.iter().filter_map(|entry| entry.name.strip_suffix(".json")?.parse().ok()).collect();
+    let mut numbers: Vec<i64> = listed.iter().filter_map(|entry| number_of(&entry.name)).collect();
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// The same for each folder in a folder.
+pub fn numbers_below(store: &dyn Store, folder: &str) -> io::Result<BTreeMap<String, BTreeSet<i64>>> {
+    let mut found: BTreeMap<String, BTreeSet<i64>> = BTreeMap::new();
+    for entry in store.list(folder)? {
+        let Some((name, file)) = entry.name.split_once('/') else { continue };
+        if let Some(number) = number_of(file) {
+            found.entry(name.to_owned()).or_default().insert(number);
+        }
+    }
+    Ok(found)
+}
+
+fn number_of(file: &str) -> Option<i64> {
+    file.strip_suffix(".json")?.parse().ok()
 }

@@ -14,10 +14,10 @@ use super::{
     disk::Published,
     embassy::Embassy,
     ledger::Ledger,
-    needs::{Needs, Unreadable, committed},
+    needs::{Needs, Unreadable},
     repository::objects,
     route::{Kind, Slug},
-    store::{Store, numbers_in},
+    store::{Store, numbers_below, numbers_in},
     thinnings,
 };
 
@@ -96,7 +96,7 @@ impl Round<'_> {
             let packs = packs(self.store, &self.embassy.repository(slug))?;
             seen.extend(packs.into_iter().map(|pack| pack_name(slug, &pack)));
         }
-        for (slug, sequences) in committed(self.store, &self.embassy.points())? {
+        for (slug, sequences) in numbers_below(self.store, &self.embassy.points())? {
             seen.extend(sequences.into_iter().map(|sequence| point_name(&slug, sequence)));
         }
         ledger.note(self.store, seen.into_iter(), self.now)?;
@@ -131,7 +131,7 @@ impl Round<'_> {
     }
 
     fn points(&self, slug: &Slug) -> io::Result<BTreeSet<i64>> {
-        Ok(committed(self.store, &self.embassy.points())?.remove(&slug.text()).unwrap_or_default())
+        Ok(numbers_below(self.store, &self.embassy.points())?.remove(&slug.text()).unwrap_or_default())
     }
 
     /// Frees what is due and what no point needs that was committed meanwhile. No point is committed while this goes on.

@@ -24,7 +24,7 @@ use super::{
     refusal::Refusal,
     rights::Area,
     route::Place,
-    store::{Store, exists, numbers_in, text_of},
+    store::{Store, exists, numbers_in, same},
     upload::Upload,
 };
 
@@ -93,12 +93,6 @@ pub async fn put(
         Published::New => StatusCode::CREATED.into_response(),
         Published::Exists => StatusCode::OK.into_response(),
     })
-}
-
-/// The same order may come again, another may not take its place.
-fn same(store: &dyn Store, object: &str, text: &str) -> Result<Published, Refusal> {
-    let stored = text_of(store, object)?;
-    if stored == text { Ok(Published::Exists) } else { Err(Refusal::Different { text: stored }) }
 }
 
 /// `GET /thinnings/{namespace}/{name}`: the newest one.

@@ -25,17 +25,12 @@ use data_embassy::{
     },
 };
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use support::{
     object_store::ObjectStore,
-    vault::{BUCKET, TestVault},
+    vault::{BUCKET, TestVault, digest},
 };
 
 const PATH: &str = "ns/register/1-tallinn";
-
-fn digest(content: &[u8]) -> String {
-    hex::encode(Sha256::digest(content))
-}
 
 /// Two vaults on one bucket that host `tallinn`, and a client of an empty repository at the first.
 fn two() -> (TestVault, TestVault, RepositoryClient) {

@@ -26,6 +26,7 @@ use data_embassy::{
     },
 };
 use rustix::process::{Pid, Signal, kill_process};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
@@ -66,6 +67,11 @@ fn end(mut child: Child) {
 /// An address that nobody listens at.
 fn free_address() -> SocketAddr {
     TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).unwrap()
+}
+
+/// The name of an object with that content.
+pub fn digest(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
 }
 
 /// Whether this run is about vaults in buckets.

@@ -7,15 +7,12 @@ use data_embassy::{
     trust::identity::Role,
     vault::client::{ClientError, RepositoryClient},
 };
-use sha2::{Digest, Sha256};
+
+pub use crate::support::vault::digest;
 
 use crate::support::vault::TestVault;
 
 pub const PATH: &str = "ns/register/1-tallinn";
-
-pub fn digest(content: &[u8]) -> String {
-    hex::encode(Sha256::digest(content))
-}
 
 /// A vault that hosts `tallinn` in `ns`, with an empty repository.
 pub fn prepared(quota_bytes: i64) -> (TestVault, RepositoryClient) {

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,6 +10,8 @@ use std::{
 use kube::{Client, Config, config::AuthInfo};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
+
+use super::address::free_address;
 
 /// A running API server; dropping it ends both processes and removes their files.
 pub struct ApiServer {
@@ -26,7 +27,7 @@ impl ApiServer {
     /// Starts both and waits until the API server is ready.
     pub async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (etcd_port, peer_port, port) = (free_port(), free_port(), free_port());
+        let [etcd_port, peer_port, port] = std::array::from_fn(|_| free_address().port());
         let authority = write_certificates(folder.path());
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let peer_url = format!("http://127.0.0.1:{peer_port}");
@@ -159,10 +160,6 @@ fn logs(folder: &Path) -> String {
         format!("{name}: {}", lines[lines.len().saturating_sub(5)..].join("\n"))
     };
     format!("{}\n{}", last_lines("etcd"), last_lines("kube-apiserver"))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Writes the server's certificate and key; returns the authority's certificate as DER.

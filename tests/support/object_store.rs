@@ -1,7 +1,7 @@
 //! A real S3 object store on 127.0.0.1, with versions and Object Lock: the gateway of the test clusters' programs, on a folder.
 
 use std::{
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -13,6 +13,8 @@ use reqsign_aws_v4::{RequestSigner, StaticCredentialProvider};
 use reqsign_core::{Context, Signer};
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
+
+use super::address::free_address;
 
 /// Keys of the object store, which the vaults of the tests read from the environment.
 pub fn keys() -> (String, String) {
@@ -35,7 +37,7 @@ impl ObjectStore {
         for name in ["buckets", "versions"] {
             std::fs::create_dir(folder.path().join(name)).unwrap();
         }
-        let address = TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).unwrap();
+        let address = free_address();
         let programs = std::env::var("TESTBED_BIN").expect("TESTBED_BIN is not set: use `make bucket`");
         let (access, secret) = keys();
         // The shell ends the gateway when this process closes the pipe, whatever its end was.

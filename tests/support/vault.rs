@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command},
     sync::Arc,
@@ -30,7 +30,7 @@ use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use super::object_store::ObjectStore;
+use super::{address::free_address, object_store::ObjectStore};
 
 /// The bucket of a vault that keeps its store in one.
 pub const BUCKET: &str = "vault";
@@ -62,11 +62,6 @@ fn end(mut child: Child) {
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         child.wait().unwrap();
     }
-}
-
-/// An address that nobody listens at.
-fn free_address() -> SocketAddr {
-    TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).unwrap()
 }
 
 /// The name of an object with that content.
@@ -152,12 +147,8 @@ impl TestVault {
         let (authority, any) = (Arc::clone(&self.authority), self.address);
         let mut vault =
             Self { folder, authority, address: any, health: any, arguments, running: None, objects };
-        // A client of another test may take a free address first.
-        let has_started = (0..5).any(|_| {
-            (vault.arguments.listen, vault.arguments.health_listen) = (free_address(), free_address());
-            vault.run_program(Command::new(Self::PROGRAM))
-        });
-        assert!(has_started, "the vault did not start");
+        (vault.arguments.listen, vault.arguments.health_listen) = (free_address(), free_address());
+        assert!(vault.run_program(Command::new(Self::PROGRAM)), "the vault did not start");
         Some(vault)
     }
 

@@ -1,7 +1,10 @@
 //! Wiring: controllers, leader lease, health, metrics.
 
+mod agenda;
 pub mod context;
 pub mod controller;
+mod copies;
+mod courier;
 pub mod divergence;
 pub mod drill_leftovers;
 mod drill_movers;
@@ -24,6 +27,8 @@ pub mod movers;
 pub mod namespace;
 pub mod parties;
 pub mod points;
+mod records;
+mod refusals;
 pub mod renewal;
 pub mod reporting;
 pub mod repository_keys;

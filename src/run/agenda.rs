@@ -29,7 +29,7 @@ impl Round {
     }
 
     /// The vault in reach whose next copy is due first, and in what time.
-    pub(super) fn copy_due_first(&self, memory: &Memory, view: &View) -> Option<(Duration, String)> {
+    fn copy_due_first(&self, memory: &Memory, view: &View) -> Option<(Duration, String)> {
         let rpo = duration::parse(&self.embassy.spec.replication.rpo).unwrap_or_default();
         let due_in = |vault: &str| {
             let identity = format!("{}/{}/{vault}", self.owner.namespace, self.owner.name);

@@ -78,8 +78,7 @@ impl Round {
     }
 
     /// The manifest of the next copy, without its contents.
-    #[must_use]
-    pub fn next_manifest(
+    fn next_manifest(
         &self,
         memory: &Memory,
         record: &FailoverRecordSpec,

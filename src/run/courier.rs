@@ -20,7 +20,7 @@ impl Round {
         }
     }
 
-    pub(super) fn courier(&self, post: Correspondence, site: String, mut after: i64) -> Background {
+    fn courier(&self, post: Correspondence, site: String, mut after: i64) -> Background {
         let mut wake = self.context.wake.clone();
         let target = target(&self.owner);
         Background(tokio::spawn(async move {

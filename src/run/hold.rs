@@ -12,10 +12,10 @@ use super::context::{Context, target};
 use super::error::RunError;
 use super::memory::Memory;
 use super::movers::ended;
+use super::records::durable;
 use super::round::Round;
 use crate::act;
 use crate::act::hooks::Frozen;
-use crate::act::record::Written;
 use crate::api::FailoverRecord;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::api::hooks::{Freeze, FrozenPod};
@@ -191,10 +191,7 @@ impl Hold<'_> {
             return Ok(());
         }
         let client = &self.context.client;
-        match act::record::replace(client, self.owner, &self.record, spec, None).await? {
-            Written::Done(record) => self.record = *record,
-            Written::ReadAgain => return Err(RunError::Conflict),
-        }
+        self.record = durable(act::record::replace(client, self.owner, &self.record, spec, None).await?)?;
         Ok(())
     }
 

@@ -150,21 +150,6 @@ impl Round {
         }
     }
 
-    /// Writes what is no news to the peer.
-    pub async fn note(
-        &self,
-        record: &FailoverRecord,
-        spec: FailoverRecordSpec,
-    ) -> Result<Option<FailoverRecord>, RunError> {
-        if spec == record.spec {
-            return Ok(None);
-        }
-        match act::record::replace(&self.context.client, &self.owner, record, spec, None).await? {
-            act::record::Written::Done(record) => Ok(Some(*record)),
-            act::record::Written::ReadAgain => Err(RunError::Conflict),
-        }
-    }
-
     /// Says why a mover's work failed, and when it is tried again.
     pub(super) async fn failed(
         &self,

@@ -4,6 +4,7 @@ use super::error::RunError;
 use super::memory::Memory;
 use super::round::Round;
 use crate::act;
+use crate::act::record::Written;
 use crate::api::FailoverRecord;
 use crate::api::failover_record::FailoverRecordSpec;
 use crate::plan::failover::Action;
@@ -43,14 +44,11 @@ impl Round {
             }
             Beginning::AskPerson(what) => Ok(Err(what.to_owned())),
             Beginning::Record(spec, why) => {
-                match act::record::create(&self.context.client, &self.owner, *spec, why).await? {
-                    act::record::Written::Done(record) => {
-                        self.told(&record, why).await;
-                        self.trace(None, Did::Begin(Box::new(record.spec.clone())));
-                        Ok(Ok(*record))
-                    }
-                    act::record::Written::ReadAgain => Err(RunError::Conflict),
-                }
+                let record =
+                    durable(act::record::create(&self.context.client, &self.owner, *spec, why).await?)?;
+                self.told(&record, why).await;
+                self.trace(None, Did::Begin(Box::new(record.spec.clone())));
+                Ok(Ok(record))
             }
         }
     }
@@ -76,17 +74,27 @@ impl Round {
         spec: FailoverRecordSpec,
         why: &str,
     ) -> Result<FailoverRecord, RunError> {
-        match act::record::replace(&self.context.client, &self.owner, record, spec, Some(why)).await? {
-            act::record::Written::Done(written) => {
-                self.told(&written, why).await;
-                Ok(*written)
-            }
-            act::record::Written::ReadAgain => Err(RunError::Conflict),
+        let written =
+            act::record::replace(&self.context.client, &self.owner, record, spec, Some(why)).await?;
+        let written = durable(written)?;
+        self.told(&written, why).await;
+        Ok(written)
+    }
+
+    /// Writes what is no news to the peer.
+    pub async fn note(
+        &self,
+        record: &FailoverRecord,
+        spec: FailoverRecordSpec,
+    ) -> Result<Option<FailoverRecord>, RunError> {
+        if spec == record.spec {
+            return Ok(None);
         }
+        durable(act::record::replace(&self.context.client, &self.owner, record, spec, None).await?).map(Some)
     }
 
     /// Every change of the record is one structured line and one event.
-    pub(super) async fn told(&self, record: &FailoverRecord, why: &str) {
+    async fn told(&self, record: &FailoverRecord, why: &str) {
         let spec = &record.spec;
         tracing::info!(
             namespace = self.owner.namespace, name = self.owner.name, revision = spec.revision,
@@ -125,6 +133,14 @@ impl Round {
             self.trace(Some(view), begun);
         }
         memory.acting = act;
+    }
+}
+
+/// The record as it was written; where somebody else wrote first, it must be read again.
+pub(super) fn durable(written: Written) -> Result<FailoverRecord, RunError> {
+    match written {
+        Written::Done(record) => Ok(*record),
+        Written::ReadAgain => Err(RunError::Conflict),
     }
 }
 

@@ -66,12 +66,12 @@ fn compare(path: &str, one: &Value, other: &Value, paths: &mut Vec<String>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn spec() -> DataEmbassySpec {
+    pub(in crate::plan) fn spec() -> DataEmbassySpec {
         serde_json::from_value(json!({
             "home": "tallinn",
             "embassies": ["luxembourg"],

@@ -101,3 +101,76 @@ pub(super) fn rehearsed(facts: &Facts) -> Finding {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::jiff::Timestamp;
+
+    use super::*;
+    use crate::api::failover_record::Volumes;
+    use crate::plan::drill::calendar::Standing;
+    use crate::plan::failover::first_record::first_day;
+    use crate::plan::failover::view::quiet;
+    use crate::plan::failover::{Action, View};
+    use crate::plan::mandate::tests::spec;
+
+    /// A standby whose volumes are in that condition.
+    fn standby(condition: VolumeCondition) -> View {
+        let mut record = first_day("luxembourg", "tallinn");
+        record.role = Role::Standby;
+        record.volumes = Volumes { condition, ..Volumes::default() };
+        quiet(record, [])
+    }
+
+    /// Whether the standby may take over, and why: with its newest copy damaged, or with what rehearsals lack.
+    fn answer(view: &View, newest_damaged: bool, lacking: Option<&str>) -> (Option<bool>, &'static str) {
+        let (spec, action) = (spec(), Action::Nothing);
+        let rehearsed = Standing { lacking: lacking.map(str::to_owned), ..Standing::default() };
+        let facts = Facts {
+            spec: &spec,
+            generation: 1,
+            view,
+            action: &action,
+            newest: None,
+            verified: None,
+            checked: None,
+            newest_damaged,
+            identity: "land-register/land-register",
+            verification_trouble: None,
+            reported: BTreeMap::new(),
+            trouble: None,
+            distrust: None,
+            isolated: true,
+            fenced: true,
+            left: &[],
+            divergence: None,
+            rehearsed: &rehearsed,
+            serving: None,
+            thinned: BTreeMap::new(),
+            unkept: &[],
+            drift: &[],
+            now: Timestamp::UNIX_EPOCH,
+        };
+        let found = promotable(&facts);
+        (found.holds, found.reason)
+    }
+
+    #[test]
+    fn a_standby_says_whether_it_could_take_over() {
+        let clean = standby(VolumeCondition::Clean);
+        let refreshing = standby(VolumeCondition::Restoring);
+        let mut reclone = clean.clone();
+        reclone.record.reclone = true;
+        assert_eq!(answer(&clean, false, None), (Some(true), "CopyHere"));
+        assert_eq!(answer(&refreshing, false, None), (Some(true), "Refreshing"));
+        assert_eq!(answer(&standby(VolumeCondition::Empty), false, None), (Some(false), "NoCopy"));
+        assert_eq!(answer(&reclone, false, None), (Some(false), "NoCopy"));
+        for view in [&clean, &refreshing] {
+            // A takeover would stand on the newest copy, whatever the volumes hold already.
+            assert_eq!(answer(view, true, None), (Some(false), "CopyDamaged"));
+            assert_eq!(answer(view, false, Some("no drill was held")), (Some(false), "NotRehearsed"));
+        }
+    }
+}

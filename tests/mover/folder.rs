@@ -2,7 +2,8 @@
 
 use std::{
     collections::BTreeSet,
-    fs, io,
+    fs,
+    io::{self, Write},
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -18,12 +19,19 @@ pub struct Folder {
     root: PathBuf,
     /// Bytes that may still be written; for faults.
     pub quota: AtomicU64,
+    /// How often something was read.
+    pub reads: AtomicU64,
     condemned: Mutex<BTreeSet<String>>,
 }
 
 impl Folder {
     pub fn new(root: &Path) -> Self {
-        Self { root: root.to_owned(), quota: AtomicU64::new(u64::MAX), condemned: Mutex::default() }
+        Self {
+            root: root.to_owned(),
+            quota: AtomicU64::new(u64::MAX),
+            reads: AtomicU64::new(0),
+            condemned: Mutex::default(),
+        }
     }
 
     /// These packs, and no others, are about to be freed.
@@ -69,11 +77,13 @@ impl Store for Folder {
     }
 
     fn read(&self, kind: &str, name: &str) -> Result<Bytes, StoreError> {
+        self.reads.fetch_add(1, Ordering::Relaxed);
         fs::read(self.path(kind, name)).map(Bytes::from).map_err(|error| damaged(&error))
     }
 
     fn read_range(&self, kind: &str, name: &str, offset: u32, length: u32) -> Result<Bytes, StoreError> {
         use std::os::unix::fs::FileExt;
+        self.reads.fetch_add(1, Ordering::Relaxed);
         let mut content = vec![0; length as usize];
         let file = fs::File::open(self.path(kind, name)).map_err(|error| damaged(&error))?;
         file.read_exact_at(&mut content, offset.into()).map_err(|error| damaged(&error))?;
@@ -95,8 +105,12 @@ impl Store for Folder {
                 message: "full".to_owned(),
             });
         }
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, content).unwrap();
+        // Whole or not at all: a copy that failed has threads that still write while the next one begins.
+        let folder = path.parent().unwrap();
+        fs::create_dir_all(folder).unwrap();
+        let mut file = tempfile::NamedTempFile::new_in(&self.root).unwrap();
+        file.write_all(&content).unwrap();
+        file.persist(path).unwrap();
         Ok(())
     }
 }

@@ -46,3 +46,27 @@ fn a_copy_takes_no_more_than_it_may_and_all_of_it_when_it_may() {
     assert!(start.elapsed() < slow, "without a limit it takes {:?}, with one {slow:?}", start.elapsed());
     bench.assert_exact();
 }
+
+#[test]
+fn a_copy_asks_little_of_a_distant_vault() {
+    const FOLDERS: u64 = 300;
+    let bench = Bench::new();
+    let folders: Vec<_> = (0..FOLDERS).map(|n| bench.volume("home").join(n.to_string())).collect();
+    for folder in &folders {
+        fs::create_dir(folder).unwrap();
+        fs::write(folder.join("file"), "register").unwrap();
+    }
+    bench.back_up("home").unwrap();
+    let reads = || bench.store.reads.swap(0, Ordering::Relaxed);
+    for folder in &folders {
+        fs::write(folder.join("file"), "changed").unwrap();
+    }
+    reads();
+    let done = bench.back_up("home").unwrap();
+    let asked = reads();
+    assert!(asked < FOLDERS / 10, "{asked} reads, for {FOLDERS} folders that changed");
+    bench.restore(&bench.restoring(&done)).unwrap();
+    let asked = reads();
+    assert!(asked < FOLDERS / 10, "{asked} reads, to restore {FOLDERS} folders");
+    bench.assert_exact();
+}

@@ -35,7 +35,8 @@ pub(super) struct Backend {
     /// Objects such as `data/<sha256>` that are treated as if they were not there.
     hidden: Mutex<HashSet<String>>,
     uploaded: AtomicU64,
-    sizes: OnceLock<HashMap<Id, u32>>,
+    /// Of all packs, from the first look at one on.
+    sizes: Mutex<Option<HashMap<Id, u32>>>,
     windows: Windows,
     indexes: Kept,
 }
@@ -54,7 +55,7 @@ impl Backend {
             veto: OnceLock::new(),
             hidden: Mutex::default(),
             uploaded: AtomicU64::new(0),
-            sizes: OnceLock::new(),
+            sizes: Mutex::default(),
             windows: Windows::default(),
             indexes: Kept::default(),
         }
@@ -125,11 +126,34 @@ impl Backend {
     }
 
     fn size(&self, id: &Id) -> RusticResult<Option<u32>> {
-        if self.sizes.get().is_none() {
-            let sizes = self.list_with_size(FileType::Pack)?.into_iter().collect();
-            let _ = self.sizes.set(sizes);
+        let mut sizes = self.sizes.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = match &mut *sizes {
+            Some(known) => known,
+            unknown => unknown.insert(self.list_with_size(FileType::Pack)?.into_iter().collect()),
+        };
+        Ok(known.get(id).copied())
+    }
+
+    /// A part of a pack; what is read is kept for its neighbours.
+    pub(super) fn part(&self, id: &Id, offset: u32, length: u32, listing: bool) -> RusticResult<Bytes> {
+        if let Some(held) = self.windows.get(id, offset, length) {
+            return Ok(held);
         }
-        Ok(self.sizes.get().and_then(|sizes| sizes.get(id).copied()))
+        let Some(size) = self.size(id)? else { return self.range(id, offset, length) };
+        let (from, to) = Windows::span(offset, length, size, listing);
+        let window = self.range(id, from, to - from)?;
+        let part = window.slice((offset - from) as usize..(offset - from + length) as usize);
+        self.windows.put(*id, from, window);
+        Ok(part)
+    }
+
+    /// Without it, what a copy just wrote would be read back a listing at a time.
+    fn learn(&self, id: Id, length: usize) -> RusticResult<()> {
+        let size = u32::try_from(length).map_err(|_| damaged("a pack is too large"))?;
+        if let Some(known) = &mut *self.sizes.lock().unwrap_or_else(PoisonError::into_inner) {
+            known.insert(id, size);
+        }
+        Ok(())
     }
 
     fn range(&self, id: &Id, offset: u32, length: u32) -> RusticResult<Bytes> {
@@ -192,17 +216,7 @@ impl ReadBackend for Backend {
                 Err(damaged("a file is too short"))
             };
         }
-        if let Some(held) = self.windows.get(id, offset, length) {
-            return Ok(held);
-        }
-        let Some(size) = self.size(id)? else { return self.range(id, offset, length) };
-        let (from, to) = Windows::span(offset, length, size, cacheable);
-        let window = self.range(id, from, to - from)?;
-        let part = window.slice((offset - from) as usize..(offset - from + length) as usize);
-        if to - from > length {
-            self.windows.put(*id, from, window);
-        }
-        Ok(part)
+        self.part(id, offset, length, cacheable)
     }
 
     fn warmup_path(&self, _: FileType, id: &Id) -> String {
@@ -223,6 +237,9 @@ impl WriteBackend for Backend {
         let content: Bytes = content.into_vec().concat().into();
         let name = file_name(kind, id);
         self.ask(|store| store.write(kind.dirname(), &name, content.clone())).map_err(failed)?;
+        if kind == FileType::Pack {
+            self.learn(*id, content.len())?;
+        }
         self.uploaded.fetch_add(content.len() as u64, Ordering::Relaxed);
         Ok(())
     }

@@ -3,6 +3,7 @@
 mod backend;
 mod kept;
 mod key;
+mod runs;
 mod store;
 mod usable;
 mod windows;
@@ -27,6 +28,7 @@ pub use self::{
 };
 use super::failure::Failure;
 
+pub(super) use self::runs::{Stored, runs};
 pub(super) use rustic_core::{
     DataId, ErrorKind, RusticResult, TreeId, jiff,
     repofile::{Metadata, Node, NodeType},
@@ -209,6 +211,12 @@ impl Reader {
         Ok(tree.nodes)
     }
 
+    /// Reads what is between two offsets of a pack with one request at most, ahead of the chunks in it.
+    pub(super) fn ahead(&self, pack: &Id, from: u32, to: u32) -> Result<(), Failure> {
+        let read = self.backend.part(pack, from, to - from, false);
+        read.map(drop).map_err(|error| classify(&self.backend, &error))
+    }
+
     /// A chunk of a file.
     pub(super) fn chunk(&self, id: DataId) -> Result<bytes::Bytes, Failure> {
         self.checked(BlobId::from(id), BlobType::Data)
@@ -216,14 +224,17 @@ impl Reader {
 
     /// Length of a chunk.
     pub(super) fn length(&self, id: DataId) -> Result<u64, Failure> {
-        self.locate(&id)
+        Ok(self.locate(&id)?.length)
     }
 
-    /// Length of a blob; its pack counts as used.
-    fn locate<T: PackedId>(&self, id: &T) -> Result<u64, Failure> {
+    /// Where a blob is stored; its pack counts as used.
+    pub(super) fn locate<T: PackedId>(&self, id: &T) -> Result<Stored, Failure> {
         let found = self.repository.get_index_entry(id).map_err(|error| classify(&self.backend, &error))?;
-        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(*found.pack);
-        Ok(found.location.data_length().into())
+        let (pack, from) = (*found.pack, found.location.offset);
+        let ends_nowhere = || Failure::Damaged(format!("the index says too much of pack {pack}"));
+        let to = from.checked_add(found.location.length).ok_or_else(ends_nowhere)?;
+        self.used.lock().unwrap_or_else(PoisonError::into_inner).insert(pack);
+        Ok(Stored { pack, from, to, length: found.location.data_length().into() })
     }
 
     fn checked(&self, id: BlobId, kind: BlobType) -> Result<bytes::Bytes, Failure> {

@@ -10,12 +10,15 @@ use std::{
 use rayon::prelude::*;
 use rustix::fs::{FallocateFlags, Stat, fallocate};
 
-use super::{Restoration, attributes, place::Place};
+use super::{Restoration, THREADS, attributes, place::Place};
 use crate::mover::{
-    engine::{DataId, Node, is_chunk},
+    engine::{DataId, Node, Stored, is_chunk, runs},
     failure::Failure,
     node,
 };
+
+/// Chunks that are compared and fetched together: bounds the memory of the list.
+const ROUND: usize = 16 * 1024;
 
 /// A regular file to be brought to its node.
 #[derive(Debug)]
@@ -26,37 +29,53 @@ pub(super) struct FileJob {
     pub(super) is_held: bool,
 }
 
-/// Where a chunk belongs.
-struct Chunk {
-    id: DataId,
-    offset: u64,
-    length: u64,
-}
-
-/// An open destination.
+/// A file whose content is brought to its node's.
 struct Target<'a> {
     place: &'a Place,
-    file: File,
+    node: &'a Node,
     /// What may already hold equal chunks: the file itself, or the one that it replaces.
-    old: File,
-    /// Size of `old`; beyond it nothing can be equal, and a file that was extended reads as zeros.
-    old_size: u64,
-    in_place: bool,
+    old: Old,
+}
+
+/// The file that is there before.
+enum Old {
+    /// It is written to. Beyond this size nothing can be equal, and a file that was extended reads as zeros.
+    InPlace(u64),
+    /// Writing through one of several names would change the others.
+    Replaced(File, u64),
+}
+
+/// Where a chunk belongs.
+struct Chunk<'a> {
+    target: &'a Target<'a>,
+    offset: u64,
+    id: DataId,
+    stored: Stored,
 }
 
 impl Restoration {
-    /// Restores some files, several at a time.
+    /// Restores some files, several at a time: first it is found out what differs, then that is fetched, in the order of the packs.
     pub(super) fn files(&self, jobs: &[FileJob]) -> Result<(), Failure> {
-        self.pool.install(|| jobs.par_iter().with_max_len(1).try_for_each(|job| self.file(job)))
+        self.pool.install(|| {
+            let begun = jobs.par_iter().with_max_len(1).map(|job| self.begin(job));
+            let begun = begun.collect::<Result<Vec<_>, _>>()?;
+            self.fill(&begun.into_iter().flatten().collect::<Vec<_>>())?;
+            jobs.par_iter().try_for_each(|job| self.finish_file(job))
+        })
     }
 
-    fn file(&self, job: &FileJob) -> Result<(), Failure> {
+    /// Makes a file ready for its content, unless it has that.
+    fn begin<'a>(&self, job: &'a FileJob) -> Result<Option<Target<'a>>, Failure> {
         let found = job.place.stat()?;
-        if !found.is_some_and(|found| self.is_untouched(job, &found))
-            && !self.is_linked_and_equal(job, found)?
+        if found.is_some_and(|found| self.is_untouched(job, &found))
+            || self.is_linked_and_equal(job, found)?
         {
-            self.fill(&target(&job.place, found.as_ref())?, &job.node)?;
+            return Ok(None);
         }
+        target(job, found.as_ref()).map(Some)
+    }
+
+    fn finish_file(&self, job: &FileJob) -> Result<(), Failure> {
         attributes::apply(&job.place, &job.node)?;
         self.done.fetch_add(1, Ordering::Relaxed);
         Ok(())
@@ -79,9 +98,9 @@ impl Restoration {
             return Ok(false);
         }
         let old = job.place.open_file()?;
-        let old_size = node::size(&found);
-        for chunk in self.chunks(&job.node)? {
-            if held(&job.place, &old, old_size, &chunk)?.is_none() {
+        for chunk in self.chunks(&job.node) {
+            let (offset, id, stored) = chunk?;
+            if held(&job.place, &old, offset, id, stored.length)?.is_none() {
                 return Ok(false);
             }
         }
@@ -98,81 +117,128 @@ impl Restoration {
         wanted.meta.links > 1 && claimed.insert((found.st_dev, found.st_ino))
     }
 
-    fn fill(&self, target: &Target, node: &Node) -> Result<(), Failure> {
-        let fail = |error: io::Error| target.place.failure(error);
-        let size = node.meta.size;
-        if target.file.metadata().map_err(fail)?.len() != size {
-            target.file.set_len(size).map_err(fail)?;
+    fn fill(&self, targets: &[Target]) -> Result<(), Failure> {
+        let mut chunks = targets.iter().flat_map(|target| {
+            self.chunks(target.node)
+                .map(move |chunk| chunk.map(|(offset, id, stored)| Chunk { target, offset, id, stored }))
+        });
+        loop {
+            let round = chunks.by_ref().take(ROUND).collect::<Result<Vec<_>, _>>()?;
+            if round.is_empty() {
+                return Ok(());
+            }
+            let round = round.into_par_iter().with_max_len(4);
+            let missing = round.filter_map(|chunk| self.unless_held(chunk).transpose());
+            self.fetch(missing.collect::<Result<Vec<_>, _>>()?)?;
         }
-        let chunks = self.chunks(node)?;
-        chunks.par_iter().with_max_len(4).try_for_each(|chunk| self.chunk(target, chunk))
     }
 
-    fn chunks(&self, node: &Node) -> Result<Vec<Chunk>, Failure> {
+    /// The chunks of a file, with their offsets in it.
+    fn chunks(&self, node: &Node) -> impl Iterator<Item = Result<(u64, DataId, Stored), Failure>> {
         let mut offset = 0;
-        let place = |id: &DataId| {
-            let length = self.reader.length(*id)?;
-            let chunk = Chunk { id: *id, offset, length };
-            offset += length;
+        node.content.as_deref().unwrap_or_default().iter().map(move |id| {
+            let stored = self.reader.locate(id)?;
+            let chunk = (offset, *id, stored);
+            offset += stored.length;
             Ok(chunk)
-        };
-        node.content.as_deref().unwrap_or_default().iter().map(place).collect()
+        })
     }
 
-    fn chunk(&self, target: &Target, chunk: &Chunk) -> Result<(), Failure> {
-        if let Some(equal) = held(target.place, &target.old, target.old_size, chunk)? {
-            return if target.in_place { Ok(()) } else { self.write(target, chunk, &equal) };
+    /// The chunk again, unless the file before has it.
+    fn unless_held<'a>(&self, chunk: Chunk<'a>) -> Result<Option<Chunk<'a>>, Failure> {
+        let Chunk { target, offset, id, stored } = &chunk;
+        let held = |file: &File| held(target.place, file, *offset, *id, stored.length);
+        match &target.old {
+            Old::InPlace(size) if offset >= size => Ok(Some(chunk)),
+            Old::InPlace(_) => {
+                let equal = held(&target.place.open_file()?)?;
+                Ok(equal.is_none().then_some(chunk))
+            }
+            Old::Replaced(old, size) => {
+                let equal = if offset < size { held(old)? } else { None };
+                let Some(equal) = equal else { return Ok(Some(chunk)) };
+                self.write(&chunk, &equal, is_zero(&equal)).map(|()| None)
+            }
         }
-        self.write(target, chunk, &self.reader.chunk(chunk.id)?)
     }
 
-    fn write(&self, target: &Target, chunk: &Chunk, content: &[u8]) -> Result<(), Failure> {
+    fn fetch(&self, missing: Vec<Chunk>) -> Result<(), Failure> {
+        let missing = missing.into_iter().map(|chunk| (chunk.stored, chunk)).collect();
+        runs(missing, THREADS).into_par_iter().with_max_len(1).try_for_each(|run| {
+            self.reader.ahead(&run.pack, run.from, run.to)?;
+            // One chunk may be in many places, such as one of zeros: they follow each other.
+            run.chunks.chunk_by(|(_, one), (_, next)| one.id == next.id).try_for_each(|places| {
+                let content = self.reader.chunk(places[0].1.id)?;
+                let is_zero = is_zero(&content);
+                places.iter().try_for_each(|(_, chunk)| self.write(chunk, &content, is_zero))
+            })
+        })
+    }
+
+    fn write(&self, chunk: &Chunk, content: &[u8], is_zero: bool) -> Result<(), Failure> {
+        let Chunk { target, offset, stored, .. } = chunk;
         let fail = |error: io::Error| target.place.failure(error);
-        let is_fresh = !target.in_place || chunk.offset >= target.old_size;
-        if content.iter().all(|byte| *byte == 0) {
+        let is_fresh = match &target.old {
+            Old::InPlace(size) => offset >= size,
+            Old::Replaced(..) => true,
+        };
+        if is_zero {
             // What was never written reads as zeros; what was must become a hole, not be skipped.
-            return if is_fresh { Ok(()) } else { punch(&target.file, chunk, content).map_err(fail) };
+            return if is_fresh {
+                Ok(())
+            } else {
+                punch(&target.place.open_file()?, *offset, content).map_err(fail)
+            };
         }
-        target.file.write_all_at(content, chunk.offset).map_err(fail)?;
-        self.written.fetch_add(chunk.length, Ordering::Relaxed);
+        target.place.open_file()?.write_all_at(content, *offset).map_err(fail)?;
+        self.written.fetch_add(stored.length, Ordering::Relaxed);
         Ok(())
     }
 }
 
-fn target<'a>(place: &'a Place, found: Option<&Stat>) -> Result<Target<'a>, Failure> {
+fn target<'a>(job: &'a FileJob, found: Option<&Stat>) -> Result<Target<'a>, Failure> {
+    let FileJob { place, node, .. } = job;
     let old_size = found.map_or(0, node::size);
-    if found.is_none_or(|found| found.st_nlink == 1) {
-        let file = place.open_file()?;
-        let old = file.try_clone().map_err(|error| place.failure(error))?;
-        return Ok(Target { place, file, old, old_size, in_place: true });
+    let old = if found.is_none_or(|found| found.st_nlink == 1) {
+        Old::InPlace(old_size)
+    } else {
+        let old = place.open_file()?;
+        place.remove()?;
+        Old::Replaced(old, old_size)
+    };
+    let file = place.open_file()?;
+    if file.metadata().map_err(|error| place.failure(error))?.len() != node.meta.size {
+        file.set_len(node.meta.size).map_err(|error| place.failure(error))?;
     }
-    // Writing through one of several names would change the others.
-    let old = place.open_file()?;
-    place.remove()?;
-    Ok(Target { place, file: place.open_file()?, old, old_size, in_place: false })
+    Ok(Target { place, node, old })
 }
 
-/// The chunk's content, if the old file has it at the same offset.
-fn held(place: &Place, old: &File, old_size: u64, chunk: &Chunk) -> Result<Option<Vec<u8>>, Failure> {
-    let Ok(length) = usize::try_from(chunk.length) else { return Ok(None) };
-    if chunk.offset >= old_size {
-        return Ok(None);
-    }
+/// The chunk's content, if the file has it at that offset.
+fn held(
+    place: &Place,
+    file: &File,
+    offset: u64,
+    id: DataId,
+    length: u64,
+) -> Result<Option<Vec<u8>>, Failure> {
+    let Ok(length) = usize::try_from(length) else { return Ok(None) };
     let mut content = vec![0; length];
-    match old.read_exact_at(&mut content, chunk.offset) {
-        Ok(()) => Ok(is_chunk(&chunk.id, &content).then_some(content)),
+    match file.read_exact_at(&mut content, offset) {
+        Ok(()) => Ok(is_chunk(&id, &content).then_some(content)),
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(None),
         Err(error) => Err(place.failure(error)),
     }
 }
 
+fn is_zero(content: &[u8]) -> bool {
+    content.iter().all(|byte| *byte == 0)
+}
+
 /// Makes a hole; where the file system has none, zeros.
-fn punch(file: &File, chunk: &Chunk, zeros: &[u8]) -> io::Result<()> {
+fn punch(file: &File, offset: u64, zeros: &[u8]) -> io::Result<()> {
     let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-    match fallocate(file, flags, chunk.offset, chunk.length) {
-        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => {
-            file.write_all_at(zeros, chunk.offset)
-        }
+    match fallocate(file, flags, offset, zeros.len() as u64) {
+        Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => file.write_all_at(zeros, offset),
         result => Ok(result?),
     }
 }

@@ -32,7 +32,7 @@ use super::{
     survey::{self, Survey},
 };
 
-/// Requests to the vault at the same time; each holds about 4 MiB.
+/// Requests to the vault at the same time; each fetches up to 4 MiB.
 const THREADS: usize = 8;
 
 /// What to restore.

@@ -16,8 +16,8 @@ use crate::mover::{
     survey,
 };
 
-/// Files of a batch; each holds its directory open.
-const BATCH: usize = 256;
+/// Files of a batch, which are fetched together; each holds its directory open.
+const BATCH: usize = 1024;
 /// Chunks of a batch: bounds the memory of the list.
 const BATCH_CHUNKS: usize = 64 * 1024;
 

@@ -106,8 +106,7 @@ impl Store for Folder {
             });
         }
         // Whole or not at all: a copy that failed has threads that still write while the next one begins.
-        let folder = path.parent().unwrap();
-        fs::create_dir_all(folder).unwrap();
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
         let mut file = tempfile::NamedTempFile::new_in(&self.root).unwrap();
         file.write_all(&content).unwrap();
         file.persist(path).unwrap();

@@ -23,13 +23,13 @@ pub(in crate::mover) struct Stored {
     pub(in crate::mover) length: u64,
 }
 
-/// A part of a pack, and the chunks in it with what they are for, in the order of the pack.
+/// A part of a pack, and the chunks in it, in the order of the pack.
 #[derive(Debug)]
 pub(in crate::mover) struct Run<T> {
     pub(in crate::mover) pack: Id,
     pub(in crate::mover) from: u32,
     pub(in crate::mover) to: u32,
-    pub(in crate::mover) chunks: Vec<(Stored, T)>,
+    pub(in crate::mover) chunks: Vec<T>,
 }
 
 impl<T> Run<T> {
@@ -42,26 +42,28 @@ impl<T> Run<T> {
 }
 
 /// All chunks, pack by pack in the order in which those are needed first; `threads` fetch them.
-pub(in crate::mover) fn runs<T>(mut chunks: Vec<(Stored, T)>, threads: usize) -> Vec<Run<T>> {
+pub(in crate::mover) fn runs<T>(
+    mut chunks: Vec<T>,
+    stored: fn(&T) -> &Stored,
+    threads: usize,
+) -> Vec<Run<T>> {
     let mut turns = HashMap::new();
-    for (chunk, _) in &chunks {
+    for chunk in &chunks {
         let next = turns.len();
-        turns.entry(chunk.pack).or_insert(next);
+        turns.entry(stored(chunk).pack).or_insert(next);
     }
-    chunks.sort_by_key(|(chunk, _)| (turns.get(&chunk.pack).copied(), chunk.from));
-    let total: u64 = chunks.iter().map(|(chunk, _)| u64::from(chunk.to - chunk.from)).sum();
+    chunks.sort_by_key(|chunk| (turns.get(&stored(chunk).pack).copied(), stored(chunk).from));
+    let total: u64 = chunks.iter().map(stored).map(|part| u64::from(part.to - part.from)).sum();
     let share = u32::try_from(total / threads as u64).unwrap_or(MOST).clamp(LEAST, MOST);
     let mut runs: Vec<Run<T>> = vec![];
-    for (chunk, purpose) in chunks {
-        match runs.last_mut().filter(|run| run.takes(&chunk, share)) {
+    for chunk in chunks {
+        let Stored { pack, from, to, .. } = *stored(&chunk);
+        match runs.last_mut().filter(|run| run.takes(stored(&chunk), share)) {
             Some(run) => {
-                run.to = run.to.max(chunk.to);
-                run.chunks.push((chunk, purpose));
+                run.to = run.to.max(to);
+                run.chunks.push(chunk);
             }
-            None => {
-                let Stored { pack, from, to, .. } = chunk;
-                runs.push(Run { pack, from, to, chunks: vec![(chunk, purpose)] });
-            }
+            None => runs.push(Run { pack, from, to, chunks: vec![chunk] }),
         }
     }
     runs
@@ -73,14 +75,13 @@ mod tests {
 
     const MIB: u32 = 1024 * 1024;
 
-    fn chunk(pack: u8, from: u32, to: u32) -> (Stored, u32) {
-        let stored = Stored { pack: Id::new([pack; 32]), from, to, length: 0 };
-        (stored, from)
+    fn chunk(pack: u8, from: u32, to: u32) -> Stored {
+        Stored { pack: Id::new([pack; 32]), from, to, length: 0 }
     }
 
-    fn spans(chunks: Vec<(Stored, u32)>) -> Vec<(u8, u32, u32, usize)> {
-        let runs = runs(chunks, 8);
-        let pack = |run: &Run<u32>| if run.pack == Id::new([1; 32]) { 1 } else { 2 };
+    fn spans(chunks: Vec<Stored>) -> Vec<(u8, u32, u32, usize)> {
+        let runs = runs(chunks, |chunk| chunk, 8);
+        let pack = |run: &Run<Stored>| if run.pack == Id::new([1; 32]) { 1 } else { 2 };
         runs.iter().map(|run| (pack(run), run.from, run.to, run.chunks.len())).collect()
     }
 

@@ -42,7 +42,7 @@ enum Old {
     /// It is written to. Beyond this size nothing can be equal, and a file that was extended reads as zeros.
     InPlace(u64),
     /// Writing through one of several names would change the others.
-    Replaced(File, u64),
+    Replaced(File),
 }
 
 /// Where a chunk belongs.
@@ -154,23 +154,21 @@ impl Restoration {
                 let equal = held(&target.place.open_file()?)?;
                 Ok(equal.is_none().then_some(chunk))
             }
-            Old::Replaced(old, size) => {
-                let equal = if offset < size { held(old)? } else { None };
-                let Some(equal) = equal else { return Ok(Some(chunk)) };
+            Old::Replaced(old) => {
+                let Some(equal) = held(old)? else { return Ok(Some(chunk)) };
                 self.write(&chunk, &equal, is_zero(&equal)).map(|()| None)
             }
         }
     }
 
     fn fetch(&self, missing: Vec<Chunk>) -> Result<(), Failure> {
-        let missing = missing.into_iter().map(|chunk| (chunk.stored, chunk)).collect();
-        runs(missing, THREADS).into_par_iter().with_max_len(1).try_for_each(|run| {
+        runs(missing, |chunk| &chunk.stored, THREADS).into_par_iter().with_max_len(1).try_for_each(|run| {
             self.reader.ahead(&run.pack, run.from, run.to)?;
             // One chunk may be in many places, such as one of zeros: they follow each other.
-            run.chunks.chunk_by(|(_, one), (_, next)| one.id == next.id).try_for_each(|places| {
-                let content = self.reader.chunk(places[0].1.id)?;
+            run.chunks.chunk_by(|one, next| one.id == next.id).try_for_each(|places| {
+                let content = self.reader.chunk(places[0].id)?;
                 let is_zero = is_zero(&content);
-                places.iter().try_for_each(|(_, chunk)| self.write(chunk, &content, is_zero))
+                places.iter().try_for_each(|chunk| self.write(chunk, &content, is_zero))
             })
         })
     }
@@ -180,7 +178,7 @@ impl Restoration {
         let fail = |error: io::Error| target.place.failure(error);
         let is_fresh = match &target.old {
             Old::InPlace(size) => offset >= size,
-            Old::Replaced(..) => true,
+            Old::Replaced(_) => true,
         };
         if is_zero {
             // What was never written reads as zeros; what was must become a hole, not be skipped.
@@ -198,13 +196,12 @@ impl Restoration {
 
 fn target<'a>(job: &'a FileJob, found: Option<&Stat>) -> Result<Target<'a>, Failure> {
     let FileJob { place, node, .. } = job;
-    let old_size = found.map_or(0, node::size);
     let old = if found.is_none_or(|found| found.st_nlink == 1) {
-        Old::InPlace(old_size)
+        Old::InPlace(found.map_or(0, node::size))
     } else {
         let old = place.open_file()?;
         place.remove()?;
-        Old::Replaced(old, old_size)
+        Old::Replaced(old)
     };
     let file = place.open_file()?;
     if file.metadata().map_err(|error| place.failure(error))?.len() != node.meta.size {

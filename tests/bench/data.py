@@ -9,8 +9,10 @@ empty page caches and ends with a sync, both counted in its wall time. Restored 
 median and the least of every figure, and ours as a ratio to each other tool. With --profile: no other tool, one run under `perf`, and
 what mover and vault spend their time on.
 """
-import argparse, json, os, pathlib, random, re, shutil, socket, statistics, subprocess, sys, tempfile, threading, time
+import argparse, fcntl, json, os, pathlib, random, re, shutil, signal, socket, statistics, subprocess, sys, tempfile, threading, time
 
+# Programs end with this one, however it ends.
+WITH_US = ["setpriv", "--pdeathsig", "KILL"]
 STEPS = ["first backup", "unchanged", "incremental", "full restore", "incremental restore"]
 
 
@@ -131,7 +133,7 @@ def measure(command, environment=None, cwd=None):
     pathlib.Path("/proc/sys/vm/drop_caches").write_text("3")
     start, line = time.monotonic(), on_the_line()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        child = subprocess.Popen(command, env={**os.environ, **(environment or {})}, cwd=cwd, stdout=out, stderr=errors)
+        child = subprocess.Popen([*WITH_US, *command], env={**os.environ, **(environment or {})}, cwd=cwd, stdout=out, stderr=errors)
         _, status, usage = os.wait4(child.pid, 0)
         child.returncode = os.waitstatus_to_exitcode(status)
         subprocess.run(["sync"], check=True)
@@ -158,7 +160,7 @@ class Ours:
         subprocess.run([self.mover, "prepare", self.work], check=True)
         port = free_port()
         self.server = subprocess.Popen(
-            [arguments.vault, "vault", "--site", "luxembourg", "--root", self.work / "store", "--tls", self.work / "vault",
+            [*WITH_US, arguments.vault, "vault", "--site", "luxembourg", "--root", self.work / "store", "--tls", self.work / "vault",
              "--listen", f"127.0.0.1:{port}", "--health-listen", f"127.0.0.1:{free_port()}"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         await_port(port)
@@ -195,7 +197,7 @@ class Restic:
                         "-out", self.work / "cert.pem"], check=True, capture_output=True)
         port = free_port()
         self.server = subprocess.Popen(
-            [arguments.rest_server, "--path", self.work / "store", "--listen", f"127.0.0.1:{port}", "--no-auth", "--append-only", "--tls",
+            [*WITH_US, arguments.rest_server, "--path", self.work / "store", "--listen", f"127.0.0.1:{port}", "--no-auth", "--append-only", "--tls",
              "--tls-cert", self.work / "cert.pem", "--tls-key", self.work / "key.pem"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         await_port(port)
         self.port = Delay(port, arguments.delay).port if arguments.delay else port
@@ -337,7 +339,16 @@ def main():
     arguments = parser.parse_args()
     if arguments.profile and not shutil.which("perf"):
         sys.exit("--profile needs perf: install it (Debian: linux-perf) and run this again")
-    work = pathlib.Path(tempfile.mkdtemp(prefix="data-embassy-bench-", dir=arguments.work))
+    lock = open(pathlib.Path(arguments.work) / "data-embassy-bench.lock", "w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        sys.exit("another benchmark runs: two at a time would measure each other; wait for it")
+    work = pathlib.Path(arguments.work) / "data-embassy-bench"
+    # What a killed run left.
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by a signal"))
     makers = {"ours": lambda: Ours("ours", arguments, work)}
     for named in arguments.restic:
         name, program = named.split("=", 1)

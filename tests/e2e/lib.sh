@@ -19,7 +19,12 @@ embassy() {
   [ ! -e "/run/netns/tb-$site" ] || inside=(nsenter "--net=/run/netns/tb-$site")
   KUBECONFIG=$("$TESTBED" kubeconfig "$site") "${inside[@]}" "$BINARIES/kubectl-embassy" "$@"
 }
-helm_in() { local site=$1; shift; KUBECONFIG=$("$TESTBED" kubeconfig "$site") "$("$TESTBED" bin)/helm" "$@"; }
+helm_in() {
+  local site=$1; shift
+  # The sites themselves need no helm, so they did not build it.
+  "$TESTBED" binaries helm >&2
+  KUBECONFIG=$("$TESTBED" kubeconfig "$site") "$("$TESTBED" bin)/helm" "$@"
+}
 
 # until_true SECONDS WHAT COMMAND...: waits; says what did not come about.
 until_true() {

@@ -54,6 +54,8 @@ pub struct Seen {
     pub orders: Vec<Failover>,
     /// Drills of this embassy.
     pub drills: Vec<Drill>,
+    /// Those that name another embassy.
+    pub strays: Strays,
     /// The protected namespace.
     pub namespace: Option<Namespace>,
     /// Boot ids of the nodes.
@@ -80,6 +82,15 @@ pub struct Seen {
     pub policies: Vec<NetworkPolicy>,
     /// Recovery points as objects.
     pub points: Vec<RecoveryPoint>,
+}
+
+/// Orders and drills in the namespace that name another embassy.
+#[derive(Debug, Clone, Default)]
+pub struct Strays {
+    /// The orders.
+    pub orders: Vec<Failover>,
+    /// The drills.
+    pub drills: Vec<Drill>,
 }
 
 /// Reads all of it.
@@ -111,6 +122,8 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
     let selector = &embassy.spec.protect.volumes.selector;
     let (verifications, jobs): (Vec<Job>, Vec<Job>) = jobs.into_iter().partition(verifies);
     let (movers, pods): (Vec<Pod>, Vec<Pod>) = pods.into_iter().partition(is_mover);
+    let (orders, stray_orders) = orders.into_iter().partition(|order| order.spec.embassy == owner.name);
+    let (drills, stray_drills) = drills.into_iter().partition(|drill| drill.spec.embassy == owner.name);
     let (snapshots, groups) = if jobs.iter().any(reads_snapshots) {
         futures::try_join!(snapshots(client, namespace), snapshots(client, namespace))?
     } else {
@@ -118,8 +131,9 @@ pub async fn see(client: &Client, owner: &Owner, embassy: &DataEmbassy) -> Resul
     };
     Ok(Seen {
         record,
-        orders: orders.into_iter().filter(|order| order.spec.embassy == owner.name).collect(),
-        drills: drills.into_iter().filter(|drill| drill.spec.embassy == owner.name).collect(),
+        orders,
+        drills,
+        strays: Strays { orders: stray_orders, drills: stray_drills },
         namespace: home.into_iter().next(),
         boot_ids: boot_ids(&nodes),
         nodes: nodes.iter().map(node_seen).collect(),

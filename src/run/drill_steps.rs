@@ -7,6 +7,7 @@ use k8s_openapi::{
 };
 
 use super::context::target;
+use super::drills::Absent;
 use super::error::RunError;
 use super::memory::Memory;
 use super::mover_jobs::{activate_arguments, restore_arguments};
@@ -42,6 +43,11 @@ impl Run<'_> {
         DrillStatus { message: Some(message), ..self.status.clone() }
     }
 
+    /// Nothing was rehearsed, so it has no end that would count as one.
+    fn never_begun(&self, message: String) -> DrillStatus {
+        DrillStatus { phase: Some(DrillPhase::Failed), passed: Some(false), ..self.waiting(message) }
+    }
+
     pub(super) fn conclude(&self, passed: bool, message: String) -> DrillStatus {
         DrillStatus {
             phase: Some(DrillPhase::CleaningUp),
@@ -63,15 +69,19 @@ impl Run<'_> {
             return Ok(pending(format!("waits: {hindrance}")));
         }
         let found = match &self.drill.spec.recovery_point {
-            Some(point) => {
-                let Some((_, manifest)) = self.round.find_point(memory, point).await else {
-                    let text = format!(
+            Some(point) => match self.round.find_point(memory, point).await {
+                Ok((_, manifest)) => Some(manifest),
+                Err(Absent::InReach) => {
+                    return Ok(pending(format!(
                         "recovery point {point} is in no vault in reach; kubectl get recoverypoints lists them"
-                    );
-                    return Ok(pending(text));
-                };
-                Some(manifest)
-            }
+                    )));
+                }
+                Err(Absent::Everywhere) => {
+                    return Ok(self.never_begun(format!(
+                        "there is no recovery point {point}: create another Drill, of one that kubectl get recoverypoints lists"
+                    )));
+                }
+            },
             None => memory.newest(|_| true).cloned(),
         };
         let Some(manifest) = found else { return Ok(pending("waits for a recovery point".to_owned())) };
@@ -86,7 +96,7 @@ impl Run<'_> {
         if let Some(known) = memory.rehearsal.as_ref().and_then(|rehearsal| rehearsal.from.clone()) {
             return Ok(known);
         }
-        let Some(found) = self.round.find_point(memory, point).await else {
+        let Ok(found) = self.round.find_point(memory, point).await else {
             return Err(RunError::again(&format!(
                 "the vault that holds recovery point {point} is out of reach"
             )));

@@ -19,11 +19,13 @@ use crate::api::Drill;
 use crate::api::drill::{CheckResult, DrillPhase, DrillStatus};
 use crate::api::epoch::PointRef;
 use crate::api::failover_record::{FailoverRecordSpec, Role};
+use crate::observe::post::PostError;
 use crate::plan::desired::Owner;
 use crate::plan::drill::calendar;
 use crate::plan::drill::{Step, hindrance, namespace_name, next};
 use crate::plan::manifest::Manifest;
 use crate::plan::schedule;
+use crate::vault::client::ClientError;
 
 /// As if copies were due every so often: how retries of a mover slow down.
 const PACE: Duration = Duration::from_mins(4);
@@ -40,6 +42,15 @@ pub struct Rehearsal {
     pub(super) tries: u32,
     /// Not before this is the next one started.
     retry_at: Option<Instant>,
+}
+
+/// Where a recovery point is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Absent {
+    /// In no vault that answered; another one may hold it.
+    InReach,
+    /// In no vault of this embassy.
+    Everywhere,
 }
 
 impl Rehearsal {
@@ -201,7 +212,7 @@ impl Round {
         }
     }
 
-    async fn write_drill(&self, drill: &Drill, status: DrillStatus) -> Result<(), RunError> {
+    pub(super) async fn write_drill(&self, drill: &Drill, status: DrillStatus) -> Result<(), RunError> {
         let api: Api<Drill> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         let ended = status.phase.filter(|phase| phase.is_final());
         if act::report::status(&api, drill, drill.status.as_ref(), &status).await?
@@ -217,22 +228,32 @@ impl Round {
     }
 
     /// A committed point and the vault that holds it: as read already, or asked for.
-    pub(super) async fn find_point(&self, memory: &Memory, point: &PointRef) -> Option<(String, Manifest)> {
+    pub(super) async fn find_point(
+        &self,
+        memory: &Memory,
+        point: &PointRef,
+    ) -> Result<(String, Manifest), Absent> {
         if let Some((vault, known)) = memory.committed(point) {
-            return Some((vault.to_owned(), known.manifest.clone()));
+            return Ok((vault.to_owned(), known.manifest.clone()));
         }
         let own = self.context.keys().await.signing.public();
         let key = if point.epoch.site == self.parties.me {
             Some(own)
         } else {
             pinned_key(self.sites.get(&point.epoch.site))
-        }?;
+        }
+        .ok_or(Absent::Everywhere)?;
+        let mut absent = if self.links.is_empty() { Absent::InReach } else { Absent::Everywhere };
         for (vault, link) in &self.links {
-            let Some(post) = link.post.as_ref().filter(|_| link.reach) else { continue };
-            if let Ok(known) = post.point(point, &key).await {
-                return Some((vault.clone(), known.manifest));
+            match link.post.as_ref().filter(|_| link.reach) {
+                None => absent = Absent::InReach,
+                Some(post) => match post.point(point, &key).await {
+                    Ok(known) => return Ok((vault.clone(), known.manifest)),
+                    Err(PostError::Vault(ClientError::NotFound { .. })) => {}
+                    Err(_) => absent = Absent::InReach,
+                },
             }
         }
-        None
+        Err(absent)
     }
 }

@@ -125,6 +125,7 @@ impl Round {
         self.routine(memory, &view, &action).await?;
         self.verify_vault(memory).await?;
         self.drill(memory, &view.record).await;
+        self.end_strays().await?;
         self.thin_out(memory, &view.record).await;
         self.write_mail(memory, &view.record).await?;
         self.keep_points(memory).await?;

@@ -36,6 +36,7 @@ pub mod round;
 pub mod serving;
 pub mod sites;
 pub mod snapshots;
+mod strays;
 pub mod telemetry;
 pub mod thinning;
 pub mod verification;

@@ -127,7 +127,11 @@ impl Round {
         Ok(())
     }
 
-    async fn write_order(&self, order: &Failover, status: &FailoverStatus) -> Result<(), RunError> {
+    pub(super) async fn write_order(
+        &self,
+        order: &Failover,
+        status: &FailoverStatus,
+    ) -> Result<(), RunError> {
         let api: Api<Failover> = Api::namespaced(self.context.client.clone(), &self.owner.namespace);
         let written = act::report::status(&api, order, order.status.as_ref(), status).await?;
         let old = order.status.as_ref().and_then(|old| old.phase);

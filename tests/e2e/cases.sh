@@ -243,6 +243,28 @@ case_drill() {
   check "a drill whose check fails says so" until_true 120 Failed drill_is wrong Failed
   check "in a sentence with what the check said" sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get drill wrong -o jsonpath='{.status.message}' | grep -q 'check rows failed: no such parcel'"
   check "nothing of it is left" no_drill_namespace
+  in_site luxembourg -n "$NAMESPACE" apply -f - >/dev/null <<YAML
+apiVersion: dataembassy.io/v1alpha1
+kind: Drill
+metadata: {name: nowhere}
+spec: {embassy: $NAME, recoveryPoint: 9/tallinn/1}
+---
+apiVersion: dataembassy.io/v1alpha1
+kind: Drill
+metadata: {name: mistyped}
+spec: {embassy: $NAME-x}
+---
+apiVersion: dataembassy.io/v1alpha1
+kind: Failover
+metadata: {name: mistyped}
+spec: {embassy: $NAME-x, mode: Planned, to: luxembourg, epoch: 9}
+YAML
+  check "a drill of a recovery point that does not exist fails at once" until_true 30 Failed drill_is nowhere Failed
+  check "in a sentence that says what to do" sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get drill nowhere -o jsonpath='{.status.message}' | grep -q 'there is no recovery point 9/tallinn/1: create another Drill'"
+  check "a drill of an embassy that does not exist fails" until_true 30 Failed drill_is mistyped Failed
+  check "an order for one is rejected" until_true 30 Rejected sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get failover mistyped -o jsonpath='{.status.message}' | grep -q 'spec.embassy names $NAME-x'"
+  check "and nobody moved" has_role luxembourg Standby
+  in_site luxembourg -n "$NAMESPACE" delete drill/nowhere drill/mistyped failover/mistyped >/dev/null
   order_drill abandoned "sleep 600"
   until_true 120 Checking drill_is abandoned Checking
   in_site luxembourg -n "$NAMESPACE" delete drill abandoned >/dev/null

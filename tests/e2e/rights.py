@@ -1,7 +1,8 @@
 """Compares the rights that the chart grants with those that the operator used, by the audit logs of both sites.
 
 usage: rights.py ROLES.json AUDIT.log...   (ROLES.json: kubectl get of the operator's ClusterRole and Roles)
-Prints what was granted and never used, and what was tried and refused; fails if there is either.
+Prints what was granted and never used, and what was refused; fails if there is either. What was refused and then allowed counts
+as allowed: an API server learns of a right that was just given a moment after it, and the operator tries again.
 """
 
 import json
@@ -22,8 +23,8 @@ def granted(path):
 
 
 def used(paths):
-    """What was done, and what was refused."""
-    done, refused = set(), set()
+    """What was done, and what was refused to the end, with the first time of each refusal."""
+    done, refused = set(), {}
     for path in paths:
         for line in open(path):
             event = json.loads(line)
@@ -34,8 +35,18 @@ def used(paths):
                 continue
             resource = thing["resource"] + ("/" + thing["subresource"] if thing.get("subresource") else "")
             right = (thing.get("apiGroup", ""), resource, event["verb"])
-            (refused if event["responseStatus"]["code"] == 403 else done).add(right)
+            place = (path, right, thing.get("namespace", ""), thing.get("name", ""))
+            if event["responseStatus"]["code"] == 403:
+                refused.setdefault(place, event["requestReceivedTimestamp"])
+            else:
+                done.add(right)
+                refused.pop(place, None)
     return done, refused
+
+
+def text(right):
+    group, resource, verb = right
+    return f"{verb} {resource}{'.' + group if group else ''}"
 
 
 def main():
@@ -47,9 +58,10 @@ def main():
         if verb == "create" and (group, resource, "patch") in done:
             silent.add((group, resource, verb))
     unused = rights - done - silent
-    for what, which in (("granted and never used", unused), ("tried and refused", refused)):
-        for group, resource, verb in sorted(which):
-            print(f"{what}: {verb} {resource}{'.' + group if group else ''}")
+    for right in sorted(unused):
+        print(f"granted and never used: {text(right)}")
+    for (_, right, namespace, name), since in sorted(refused.items()):
+        print(f"refused at {since} and never allowed: {text(right)} {namespace}/{name}")
     print(f"{len(rights)} rights granted, {len(done)} seen in use")
     sys.exit(1 if unused or refused else 0)
 

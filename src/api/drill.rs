@@ -38,7 +38,7 @@ pub struct DrillSpec {
     /// Which recovery point, such as `1/tallinn/42`; without it the newest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>", length(max = 80))]
-    #[x_kube(validation = ("self.matches('^[1-9][0-9]{0,17}/[a-z]([-a-z0-9]*[a-z0-9])?/[1-9][0-9]{0,17}$')", "recoveryPoint must be the epoch and sequence of a recovery point, such as 1/tallinn/42 (see kubectl get recoverypoints); leave it out for the newest"))]
+    #[x_kube(validation = kube::core::Rule::new(format!("self.matches('{}')", PointRef::PATTERN)).message("recoveryPoint must be the epoch and sequence of a recovery point, such as 1/tallinn/42 (see kubectl get recoverypoints); leave it out for the newest"))]
     pub recovery_point: Option<PointRef>,
     /// What must succeed in the workload once all of it is ready.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

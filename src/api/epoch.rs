@@ -46,6 +46,9 @@ impl Epoch {
 }
 
 impl PointRef {
+    /// What its text must match; for fields whose schema says so in a sentence.
+    pub const PATTERN: &str = "^[1-9][0-9]{0,17}/[a-z]([-a-z0-9]*[a-z0-9])?/[1-9][0-9]{0,17}$";
+
     /// As part of an object's name: `2-luxembourg-17`.
     #[must_use]
     pub fn slug(&self) -> String {
@@ -96,7 +99,7 @@ impl FromStr for PointRef {
 
 /// Both are text in manifests and documents, so that people can read and write them.
 macro_rules! as_text {
-    ($type:ty, $pattern:literal) => {
+    ($type:ty, $pattern:expr) => {
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -126,7 +129,7 @@ macro_rules! as_text {
 }
 
 as_text!(Epoch, "^[1-9][0-9]{0,17}/[a-z]([-a-z0-9]*[a-z0-9])?$");
-as_text!(PointRef, "^[1-9][0-9]{0,17}/[a-z]([-a-z0-9]*[a-z0-9])?/[1-9][0-9]{0,17}$");
+as_text!(PointRef, PointRef::PATTERN);
 
 #[cfg(test)]
 mod tests {
